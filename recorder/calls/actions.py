@@ -1,0 +1,123 @@
+"""What a call wants done. Imperative; the shell carries these out on the sip thread, in their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from recorder.calls.events import Side, Timer
+from recorder.calls.recording_control import Control
+from recorder.calls.termination import Termination
+
+
+@dataclass(frozen=True, slots=True)
+class DialLeg:
+    """Send the INVITE of the B leg to `target`."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressLeg:
+    """Send a provisional response on the A leg; 183 carries our SDP, so that early media can flow."""
+
+    sip_status: int
+    phrase: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLeg:
+    """Send 200 on the A leg."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinMedia:
+    """Connect the audio of both legs, and the taps if the call is recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartRecording:
+    """The call is answered: begin its recording, if an account claims it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRecording:
+    """The call is over: the recording ends at this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class HangUpLeg:
+    """End a leg: a final response, CANCEL or BYE, whichever its state asks for."""
+
+    side: Side
+    sip_status: int
+    phrase: str = ""
+    retry_after_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyControl:
+    """Carry out a recording control that came by INFO on a leg, and answer it once it holds."""
+
+    side: Side
+    token: int
+    control: Control
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerInfo:
+    """Answer an INFO ourselves."""
+
+    token: int
+    sip_status: int
+    phrase: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardInfo:
+    """Send an INFO on to the other leg unchanged; its answer goes back to where the INFO came from."""
+
+    token: int
+    to: Side
+
+
+@dataclass(frozen=True, slots=True)
+class StartTimer:
+    """Ask for `TimerExpired(timer)` after `delay_s`."""
+
+    timer: Timer
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopTimers:
+    """Ask for no more timers."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishCall:
+    """Account for the call: CDR, metric, log line. Comes once."""
+
+    termination: Termination
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseCall:
+    """Both legs are gone: forget the call. Comes once, last."""
+
+
+Action = (
+    DialLeg
+    | ProgressLeg
+    | AnswerLeg
+    | JoinMedia
+    | StartRecording
+    | StopRecording
+    | HangUpLeg
+    | ApplyControl
+    | AnswerInfo
+    | ForwardInfo
+    | StartTimer
+    | StopTimers
+    | FinishCall
+    | ReleaseCall
+)

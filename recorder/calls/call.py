@@ -1,0 +1,263 @@
+"""The two-leg state machine of a call: one table, from (state, event) to what is done.
+
+An event that the table does not allow raises IllegalEventError and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from recorder.calls import termination
+from recorder.calls.actions import (
+    Action,
+    AnswerInfo,
+    AnswerLeg,
+    ApplyControl,
+    DialLeg,
+    FinishCall,
+    ForwardInfo,
+    HangUpLeg,
+    JoinMedia,
+    ProgressLeg,
+    ReleaseCall,
+    StartRecording,
+    StartTimer,
+    StopRecording,
+    StopTimers,
+)
+from recorder.calls.events import (
+    CallAdmitted,
+    CallRefused,
+    Event,
+    HangUpRequested,
+    InfoReceived,
+    LegAnswered,
+    LegConfirmed,
+    LegEnded,
+    LegMediaActive,
+    LegRinging,
+    Side,
+    Timer,
+    TimerExpired,
+)
+from recorder.calls.recording_control import parse
+from recorder.calls.termination import Termination
+from recorder.errors import IllegalEventError, InvalidRequestError
+
+Actions = list[Action]
+
+
+class State(Enum):
+    """Where a call is. It only moves forward, in this order."""
+
+    NEW = "new"
+    DIALING = "dialing"
+    RINGING = "ringing"
+    ANSWERED = "answered"  # the target sent 200, its media is not settled yet
+    ACCEPTED = "accepted"  # we sent 200 to the caller, its ACK is awaited
+    UP = "up"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a call may take to be answered, in seconds: until the first sign of the target, and in all."""
+
+    setup_timeout_s: float
+    ring_timeout_s: float
+
+
+class Call:
+    """One call: an A leg, a B leg and their common state. Owned by the sip thread.
+
+    `handle(event, now)` returns the actions to carry out, in order; `now` is in seconds on a monotonic clock.
+    """
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self.state = State.NEW
+        self.limits = limits
+        self.invited_at = now
+        self.rang_at: float | None = None
+        self.answered_at: float | None = None
+        self.confirmed_at: float | None = None
+        self.ended_at: float | None = None
+        self.termination: Termination | None = None
+        self._media: set[Side] = set()
+        self._gone: set[Side] = set()
+        self._dialed = False
+
+    def handle(self, event: Event, now: float) -> Actions:
+        """Apply one event; return what is to be done about it.
+
+        Raises:
+            IllegalEventError: the event has no place in the present state. Nothing has changed.
+        """
+        transition = _TABLE.get((self.state, type(event)))
+        if transition is None:
+            raise IllegalEventError(f"{type(event).__name__} is not allowed while the call is {self.state.value}")
+        return transition(self, event, now)
+
+    # What each cell of the table does -----------------------------------------------------------------------------
+
+    def _dial(self, event: CallAdmitted, _now: float) -> Actions:
+        self.state = State.DIALING
+        self._dialed = True
+        return [
+            DialLeg(event.target),
+            StartTimer(Timer.SETUP, self.limits.setup_timeout_s),
+            StartTimer(Timer.RING, self.limits.ring_timeout_s),
+        ]
+
+    def _refuse(self, event: CallRefused, now: float) -> Actions:
+        ending = Termination("refused", event.reason, event.sip_status)
+        return self._end(ending, now, event.sip_status, event.detail, event.retry_after_s)
+
+    def _ring(self, event: LegRinging, now: float) -> Actions:
+        self.state = State.RINGING
+        if self.rang_at is None:
+            self.rang_at = now
+        if event.sip_status == 183 and Side.B not in self._media:
+            # No SDP came with it: ours may not promise media that is not there, so that it goes on as plain progress.
+            return [ProgressLeg(180, "Ringing")]
+        return [ProgressLeg(event.sip_status, event.phrase)]
+
+    def _answer(self, _event: LegAnswered, now: float) -> Actions:
+        self.state = State.ANSWERED
+        return [StopTimers(), *(self._accept(now) if Side.B in self._media else [])]
+
+    def _accept(self, now: float) -> Actions:
+        # Only now: a caller must not be told 200 while the target's answer may still turn out to hold no audio.
+        self.state = State.ACCEPTED
+        self.answered_at = now
+        return [AnswerLeg(), StartRecording(), *self._join()]
+
+    def _confirm(self, _event: LegConfirmed, now: float) -> Actions:
+        self.state = State.UP
+        self.confirmed_at = now
+        return []
+
+    def _early_media(self, event: LegMediaActive, _now: float) -> Actions:
+        self._media.add(event.side)
+        if event.side is Side.B:
+            return [ProgressLeg(183, "Session Progress"), *self._join()]
+        return self._join()
+
+    def _answered_media(self, event: LegMediaActive, now: float) -> Actions:
+        self._media.add(event.side)
+        return self._accept(now) if event.side is Side.B else []
+
+    def _media_up(self, event: LegMediaActive, _now: float) -> Actions:
+        self._media.add(event.side)
+        return self._join()
+
+    def _join(self) -> Actions:
+        return [JoinMedia()] if len(self._media) == 2 else []
+
+    def _leg_ended_early(self, event: LegEnded, now: float) -> Actions:
+        self._gone.add(event.side)
+        if event.side is Side.A:
+            return self._end(termination.CALLER_CANCELLED, now, 487, "Request Terminated")
+        ending = termination.of_rejection(event.sip_status)
+        status = event.sip_status if event.sip_status >= 300 else 503
+        return self._end(ending, now, status, event.phrase)
+
+    def _leg_ended(self, event: LegEnded, now: float) -> Actions:
+        self._gone.add(event.side)
+        if self.state is State.ACCEPTED and event.side is Side.A and event.sip_status >= 300:
+            # RFC 3261, section 13.3.1.4: a 2xx whose ACK never comes ends the session.
+            ending = Termination("failed", "no_ack", event.sip_status)
+        elif event.sip_status >= 300:
+            ending = Termination("failed", f"{'caller' if event.side is Side.A else 'callee'}_lost")
+        else:
+            ending = termination.CALLER_HANGUP if event.side is Side.A else termination.CALLEE_HANGUP
+        return self._end(ending, now, 200, "")
+
+    def _other_leg_ended(self, event: LegEnded, _now: float) -> Actions:
+        self._gone.add(event.side)
+        return self._release_when_empty()
+
+    def _time_out(self, event: TimerExpired, now: float) -> Actions:
+        if event.timer is Timer.SETUP and self.state is not State.DIALING:
+            return []
+        reason = "unreachable" if event.timer is Timer.SETUP else "no_answer"
+        return self._end(Termination("failed", reason, 408), now, 408, "Request Timeout")
+
+    def _hang_up(self, event: HangUpRequested, now: float) -> Actions:
+        answered = self.answered_at is not None
+        ending = Termination("completed" if answered else "failed", event.reason, None if answered else 503)
+        return self._end(ending, now, 503, "Service Unavailable")
+
+    def _info(self, event: InfoReceived, _now: float) -> Actions:
+        try:
+            control = parse(event)
+        except InvalidRequestError as error:
+            return [AnswerInfo(event.token, error.sip_status, str(error))]
+        if control is not None:
+            return [ApplyControl(event.side, event.token, control)]
+        return [ForwardInfo(event.token, event.side.other)]
+
+    def _late_info(self, event: InfoReceived, _now: float) -> Actions:
+        return [AnswerInfo(event.token, 481, "Call Does Not Exist")]
+
+    def _ignore(self, _event: Event, _now: float) -> Actions:
+        return []
+
+    # Endings ------------------------------------------------------------------------------------------------------
+
+    def _end(
+        self, ending: Termination, now: float, sip_status: int, phrase: str, retry_after_s: int | None = None
+    ) -> Actions:
+        """End the call, whatever its state: one Termination, both legs hung up, the recording stopped now."""
+        actions: Actions = [StopTimers()]
+        if self.answered_at is not None:
+            actions.append(StopRecording())
+        if Side.A not in self._gone:
+            actions.append(HangUpLeg(Side.A, sip_status, phrase, retry_after_s))
+        if self._dialed and Side.B not in self._gone:
+            actions.append(HangUpLeg(Side.B, sip_status, phrase))
+        self.state = State.ENDING
+        self.ended_at = now
+        self.termination = ending
+        actions.append(FinishCall(ending))
+        return actions + self._release_when_empty()
+
+    def _release_when_empty(self) -> Actions:
+        legs = {Side.A, Side.B} if self._dialed else {Side.A}
+        if not legs <= self._gone:
+            return []
+        self.state = State.ENDED
+        return [ReleaseCall()]
+
+
+_Transition = Callable[[Call, Any, float], Actions]
+_BEFORE_ANSWER = (State.DIALING, State.RINGING)
+_BEFORE_ACCEPT = (*_BEFORE_ANSWER, State.ANSWERED)
+_AFTER_ACCEPT = (State.ACCEPTED, State.UP)
+
+# fmt: off
+_TABLE: dict[tuple[State, type], _Transition] = {
+    (State.NEW, CallAdmitted): Call._dial,
+    (State.NEW, CallRefused): Call._refuse,
+    (State.NEW, LegEnded): Call._leg_ended_early,
+    **{(state, LegRinging): Call._ring for state in _BEFORE_ANSWER},
+    **{(state, LegAnswered): Call._answer for state in _BEFORE_ANSWER},
+    **{(state, LegMediaActive): Call._early_media for state in _BEFORE_ANSWER},
+    **{(state, TimerExpired): Call._time_out for state in _BEFORE_ANSWER},
+    (State.ANSWERED, LegMediaActive): Call._answered_media,
+    **{(state, LegEnded): Call._leg_ended_early for state in _BEFORE_ACCEPT},
+    (State.ACCEPTED, LegConfirmed): Call._confirm,
+    **{(state, LegMediaActive): Call._media_up for state in _AFTER_ACCEPT},
+    **{(state, LegEnded): Call._leg_ended for state in _AFTER_ACCEPT},
+    **{(state, InfoReceived): Call._info for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
+    **{(state, HangUpRequested): Call._hang_up for state in (State.NEW, *_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
+    # The far end learns of our hang-up only after a round trip: what it said before that is late, not wrong.
+    (State.ENDING, LegEnded): Call._other_leg_ended,
+    (State.ENDING, InfoReceived): Call._late_info,
+    **{(State.ENDING, kind): Call._ignore
+       for kind in (LegRinging, LegAnswered, LegConfirmed, LegMediaActive, TimerExpired, HangUpRequested)},
+}
+# fmt: on

@@ -1,0 +1,144 @@
+"""What can happen to a call. Past tense; the shell translates the wire into these and nothing else reaches the core."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Side(Enum):
+    """The A leg came in from the trunk, the B leg went out to the application."""
+
+    A = "a"
+    B = "b"
+
+    @property
+    def other(self) -> Side:
+        """The opposite leg."""
+        return Side.B if self is Side.A else Side.A
+
+
+class Timer(Enum):
+    """The limits on a call that has not been answered."""
+
+    SETUP = "setup"
+    RING = "ring"
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """What the core knows of an INVITE that came in.
+
+    Attributes:
+        sip_call_id: the wire's Call-ID.
+        source: address the request came from, without its port.
+        called, calling: user parts of the Request-URI and of From; "" where there is none.
+        calling_uri: the URI of From.
+        headers: every header by lower-case name, the values in their order.
+        time_ms: epoch milliseconds at which it came in.
+    """
+
+    sip_call_id: str
+    source: str
+    called: str
+    calling: str
+    calling_uri: str
+    time_ms: int
+    headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CallAdmitted:
+    """An INVITE has passed admission and has a target: `target` is the URI to dial on to."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallRefused:
+    """An INVITE is turned away before anything is spent on it."""
+
+    sip_status: int
+    reason: str
+    detail: str
+    retry_after_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LegRinging:
+    """The B leg sent a provisional response (101 to 199)."""
+
+    sip_status: int
+    phrase: str
+
+
+@dataclass(frozen=True, slots=True)
+class LegAnswered:
+    """The B leg sent 200."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegConfirmed:
+    """The A leg sent the ACK for our 200."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegMediaActive:
+    """A leg has negotiated media, for the first time or anew."""
+
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class LegEnded:
+    """A leg is over: rejected, cancelled, hung up, timed out, or ended by us.
+
+    `sip_status` is the final status of the INVITE, or what ended the dialog (200 for a BYE); 0 if there was none.
+    """
+
+    side: Side
+    sip_status: int
+    phrase: str
+
+
+@dataclass(frozen=True, slots=True)
+class InfoReceived:
+    """A SIP INFO came in on a leg (RFC 6086).
+
+    `token` names the request to the shell. `headers` holds (name, value) pairs in the order of the wire.
+    """
+
+    side: Side
+    token: int
+    content_type: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimerExpired:
+    """A timer that the core asked for has run out."""
+
+    timer: Timer
+
+
+@dataclass(frozen=True, slots=True)
+class HangUpRequested:
+    """The call is to end for a reason of our own: an operator, a shutdown, a fault."""
+
+    reason: str
+
+
+Event = (
+    CallAdmitted
+    | CallRefused
+    | LegRinging
+    | LegAnswered
+    | LegConfirmed
+    | LegMediaActive
+    | LegEnded
+    | InfoReceived
+    | TimerExpired
+    | HangUpRequested
+)

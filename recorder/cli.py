@@ -1,0 +1,106 @@
+"""The command `recorder`. Exit 0 only on success; an error says on standard error what, where, and what to do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from recorder import __version__
+from recorder.errors import RecorderError
+
+_CONFIG = click.Path(dir_okay=False, path_type=Path)
+
+
+class _Group(click.Group):
+    """A group whose commands end with one clear line and exit code 1 when they fail of a RecorderError."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except RecorderError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="recorder")
+def main() -> None:
+    """Record whole SIP calls: a back-to-back user agent between a trunk and a voice application."""
+
+
+@main.command()
+@click.option("--config", "path", type=_CONFIG, required=True, help="The configuration file, see config/recorder.yaml.")
+def serve(path: Path) -> None:
+    """Run the recorder until SIGTERM or Ctrl-C; running calls may end first (sip.drain_timeout_s)."""
+    from recorder import app, settings
+
+    app.run(settings.load(path))
+
+
+@main.command("check-config")
+@click.argument("path", type=_CONFIG, metavar="FILE")
+def check_config(path: Path) -> None:
+    """Check FILE and list every error in it, each with the path of its key. Warnings do not fail the check."""
+    from recorder import settings
+
+    loaded = settings.load(path)
+    for warning in settings.warnings(loaded):
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(f"{path}: correct")
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="Leave after the call instead of staying up to listen.")
+@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the recording in this folder.")
+def demo(once: bool, keep: Path | None) -> None:
+    """Place one real call through a recorder on this machine, and show what was recorded."""
+    from recorder import demo as demonstration
+
+    sys.exit(demonstration.run(demonstration.Options(once=once, keep=keep)))
+
+
+@main.command()
+def doctor() -> None:
+    """Print versions and limits, and what is missing on this machine."""
+    from recorder import doctor as examination
+    from recorder.sip.endpoint import list_codecs
+
+    checks = examination.report(codecs=list_codecs)
+    click.echo(examination.render(checks))
+    sys.exit(0 if all(check.ok for check in checks) else 1)
+
+
+@main.command()
+@click.option("--name", default="operator", show_default=True, help="Whose token it is; stands in logs and the ledger.")
+@click.option(
+    "--role",
+    type=click.Choice(["viewer", "developer", "maintainer", "owner"]),
+    default="viewer",
+    show_default=True,
+    help="What it may do.",
+)
+def token(name: str, role: str) -> None:
+    """Make an API token: shown once here; only its hash goes into the configuration."""
+    from recorder.web.tokens import new_token
+
+    secret, digest = new_token()
+    click.echo(secret)
+    click.echo("Add to http.tokens in the configuration:", err=True)
+    click.echo(f"  - {{name: {name}, role: {role}, sha256: {digest}}}", err=True)
+
+
+@main.command()
+@click.option("--config", "path", type=_CONFIG, required=True, help="The configuration file of the recorder.")
+def recover(path: Path) -> None:
+    """Repair the recordings that a crash left unfinished, and index what the index does not know.
+
+    The recorder does the same at every start; run this while it is stopped.
+    """
+    from recorder import app, settings
+
+    found = app.recover(settings.load(path))
+    click.echo(f"repaired {found.repaired}, indexed {found.indexed}, failed {len(found.failed)}")
+    for line in found.failed:
+        click.echo(line, err=True)
+    sys.exit(1 if found.failed else 0)

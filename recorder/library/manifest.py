@@ -1,0 +1,204 @@
+"""The manifest: everything known of one recording, as JSON beside its file and under the same name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from recorder import __version__
+from recorder.errors import StorageError
+from recorder.identifiers import RecordingName
+from recorder.library.durable import write_atomically
+
+SCHEMA_VERSION: Literal[1] = 1
+AUDIO_SUFFIX = ".wav"
+MANIFEST_SUFFIX = ".json"
+
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+EpochMs = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class WrittenFile(Protocol):
+    """A finished file as whoever wrote it describes it: durable, under its final name, no longer changing."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedFile:
+    """The plain `WrittenFile`. `samples` counts one channel; `sha256` is lower-case hex of the whole file."""
+
+    path: Path
+    samples: int
+    bytes: int
+    sha256: str
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class NameParts(_Part):
+    """The identity of the recording, as its file name spells it."""
+
+    group_id: str
+    account_id: str
+    dialog_timestamp_ms: EpochMs
+    dialog_id: str
+
+    @classmethod
+    def of(cls, name: RecordingName) -> NameParts:
+        """Take the parts of `name`, which has checked them."""
+        return cls(
+            group_id=name.group_id,
+            account_id=name.account_id,
+            dialog_timestamp_ms=name.dialog_timestamp_ms,
+            dialog_id=name.dialog_id,
+        )
+
+    @property
+    def recording_name(self) -> RecordingName:
+        """The parts as a checked name. Raises ValueError when one does not match its pattern."""
+        return RecordingName(self.group_id, self.account_id, self.dialog_timestamp_ms, self.dialog_id)
+
+
+class AudioFormat(_Part):
+    """How the samples are stored."""
+
+    container: Literal["wav"] = "wav"
+    sample_rate_hz: Annotated[int, Field(gt=0)] = 8000
+    channels: Annotated[int, Field(gt=0)] = 1
+    encoding: str = "pcm_s16le"
+
+
+class Parties(_Part):
+    """Who spoke, as seen on the wire. None: not known any more (a recording repaired after a crash)."""
+
+    calling: str | None = None
+    called: str | None = None
+
+
+class LegFacts(_Part):
+    """One leg. `remote_media` is `address:port`; packets are RTP packets of this leg's sender."""
+
+    sip_call_id: str | None = None
+    codec: str | None = None
+    remote_media: str | None = None
+    rx_packets: Count = 0
+    rx_lost: Count = 0
+
+
+class Legs(_Part):
+    a: LegFacts | None = None
+    b: LegFacts | None = None
+
+
+class GapFacts(_Part):
+    """A stretch for which no audio came in; it is silence of the right length in the file."""
+
+    leg: Literal["a", "b", "both"]
+    cause: str
+    start_sample: Count
+    samples: Count
+    start_s: Seconds
+    duration_s: Seconds
+
+
+class RedactionFacts(_Part):
+    """A stretch that was kept off the disk. `control` says who asked; not `resumed`: it lasted to the end."""
+
+    start_sample: Count
+    samples: Count
+    start_s: Seconds
+    duration_s: Seconds
+    step: str | None = None
+    control: str
+    resumed: bool
+
+
+class Manifest(_Part):
+    """Everything known of one recording.
+
+    Times are epoch milliseconds, durations seconds, positions samples from the start of the file. `cdr` is the call's
+    detail record, so that an index made anew from the manifests has lost nothing of a recorded call.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    recorder_version: str = __version__
+    name: NameParts
+    file_name: str
+    format: AudioFormat = AudioFormat()
+    duration_s: Seconds
+    samples: Count
+    bytes: Count
+    sha256: Sha256
+    started_ms: EpochMs
+    answered_ms: EpochMs | None = None
+    ended_ms: EpochMs | None = None
+    parties: Parties = Parties()
+    legs: Legs = Legs()
+    gaps: tuple[GapFacts, ...] = ()
+    redactions: tuple[RedactionFacts, ...] = ()
+    dropped_samples: Count = 0
+    recovered: bool = False
+    cdr: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _named_after_its_parts(self) -> Manifest:
+        expected = self.name.recording_name.stem + AUDIO_SUFFIX
+        if self.file_name != expected:
+            raise ValueError(f"file_name {self.file_name!r} does not fit its name parts, which make {expected!r}")
+        return self
+
+    def path_in(self, folder: Path) -> Path:
+        """Where this manifest is, or belongs, in the recordings' `folder`."""
+        return manifest_path(folder / self.file_name)
+
+    def write(self, folder: Path) -> Path:
+        """Write the manifest into `folder`, durably and in one step; returns its path. Raises StorageError."""
+        path = self.path_in(folder)
+        write_atomically(path, self.model_dump_json(indent=1).encode() + b"\n")
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read the manifest at `path` back. Raises StorageError that says which file, and what is wrong in it."""
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise StorageError(f"{path}: the manifest cannot be read: {error.strerror}") from error
+        try:
+            manifest = cls.model_validate_json(text)
+        except ValidationError as error:
+            raise StorageError(f"{path}: not a usable manifest: {_faults(error)}") from None
+        if path != manifest.path_in(path.parent):
+            raise StorageError(f"{path}: the manifest of another recording, {manifest.file_name}")
+        return manifest
+
+
+def manifest_path(recording: Path) -> Path:
+    """The manifest's path of the recording at `recording` (an identifier may hold a dot, so no `with_suffix`)."""
+    return recording.with_name(recording.name.removesuffix(AUDIO_SUFFIX) + MANIFEST_SUFFIX)
+
+
+def _faults(error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors(include_url=False, include_input=True):
+        place = ".".join(str(part) for part in fault["loc"])
+        if fault["loc"] == ("schema_version",):
+            lines.append(f"schema_version {fault['input']!r} is not one this recorder reads; it reads {SCHEMA_VERSION}")
+        else:
+            lines.append(f"{place}: {fault['msg']}" if place else str(fault["msg"]))
+    return "; ".join(lines)

@@ -1,0 +1,20 @@
+// pjproject's headers and what every file here that calls it needs.
+//
+// The SWIG module pjsua2 and this extension link the same shared libraries, so `pjsua_var` is one and the same. Calls
+// and bridge slots are plain integers on both sides.
+#pragma once
+
+#include <pjsua-lib/pjsua.h>
+#include <pjsua-lib/pjsua_internal.h>
+
+namespace recorder {
+
+// Throws std::runtime_error unless pjsua runs and this thread is one that pjlib knows: the sip thread.
+void require_sip_thread();
+
+// Throws std::runtime_error with pjproject's own text for `status`, unless it is success.
+void require(pj_status_t status, const char *what);
+
+bool is_call_id(int call_id);
+
+} // namespace recorder

@@ -1,0 +1,313 @@
+"""One call as it happens: the core's decisions carried out on two legs, and the recording that hangs on them.
+
+Owned by the sip thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from recorder import __version__, native
+from recorder.calls.actions import (
+    Action,
+    AnswerInfo,
+    AnswerLeg,
+    ApplyControl,
+    DialLeg,
+    FinishCall,
+    ForwardInfo,
+    HangUpLeg,
+    JoinMedia,
+    ProgressLeg,
+    ReleaseCall,
+    StartRecording,
+    StartTimer,
+    StopRecording,
+    StopTimers,
+)
+from recorder.calls.call import Call, Limits
+from recorder.calls.cdr import CallDetailRecord
+from recorder.calls.events import Event, HangUpRequested, Invite, Side, TimerExpired
+from recorder.calls.recording_control import Control, Verb
+from recorder.calls.routing import Decision, Identity
+from recorder.calls.termination import Termination
+from recorder.errors import IllegalEventError
+from recorder.identifiers import RecordingName
+from recorder.library.keeper import EndedCall, Keeper
+from recorder.media.writer import Writer
+from recorder.metrics import Metrics
+from recorder.settings import Settings
+from recorder.sip.endpoint import Alarm, Endpoint
+from recorder.sip.leg import Leg
+from recorder.take import Take
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a call needs of the rest of the recorder."""
+
+    settings: Settings
+    endpoint: Endpoint
+    writer: Writer
+    keeper: Keeper
+    metrics: Metrics
+
+
+class Session:
+    """One call: the pure `Call`, its two legs and its recording.
+
+    `on_released(session)` is called once, when both legs are gone.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        leg: Leg,
+        invite: Invite,
+        decision: Decision | None,
+        identity: Identity,
+        on_released: Callable[[Session], None],
+    ) -> None:
+        sip = services.settings.sip
+        self.invite = invite
+        self.identity = identity
+        self.decision = decision
+        self.take: Take | None = None
+        self._services = services
+        self._on_released = on_released
+        self._call = Call(Limits(sip.setup_timeout_s, sip.ring_timeout_s), time.monotonic())
+        self._legs: dict[Side, Leg] = {Side.A: leg}
+        self._alarms: list[Alarm] = []
+        self._open_steps: dict[str, str] = {}
+        self._inbox: deque[Event] = deque()
+        self._busy = False
+        leg.listener = self.post
+
+    def post(self, event: Event) -> None:
+        """Let an event happen. One that comes while another is worked on waits for its turn."""
+        self._inbox.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._inbox:
+                self._step(self._inbox.popleft())
+        finally:
+            self._busy = False
+
+    def describe(self) -> dict[str, Any]:
+        """The call as the API shows a live one."""
+        call = self._call
+        return {
+            "dialog_id": self.identity.dialog_id,
+            "group_id": self.identity.group_id,
+            "account_id": self.identity.account_id,
+            "state": call.state.value,
+            "calling": self.invite.calling,
+            "called": self.invite.called,
+            "started_ms": self.invite.time_ms,
+            "answered_ms": self._epoch_ms(call.answered_at),
+            "recorded": self.take is not None,
+            "muted": bool(self._open_steps),
+        }
+
+    def _step(self, event: Event) -> None:
+        try:
+            actions = self._call.handle(event, time.monotonic())
+        except IllegalEventError as error:
+            _log.warning("illegal_event", dialog_id=self.identity.dialog_id, error=str(error))
+            return
+        for action in actions:
+            try:
+                self._perform(action)
+            except Exception:  # noqa: BLE001  # whatever it was, this call ends and the others go on
+                _log.exception("action_failed", dialog_id=self.identity.dialog_id, action=type(action).__name__)
+                if not isinstance(event, HangUpRequested):
+                    self._inbox.append(HangUpRequested("internal_error"))
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case DialLeg(target):
+                self._legs[Side.B] = self._services.endpoint.dial(self.post, target, self.invite.calling)
+            case ProgressLeg(sip_status, phrase):
+                self._legs[Side.A].progress(sip_status, phrase)
+            case AnswerLeg():
+                self._legs[Side.A].accept()
+            case JoinMedia():
+                self._join()
+            case StartRecording():
+                self._start_recording()
+            case StopRecording():
+                self._stop_recording()
+            case HangUpLeg(side, sip_status, phrase, retry_after_s):
+                self._legs[side].hang_up(sip_status, phrase, retry_after_s)
+            case ApplyControl(side, token, control):
+                self._apply(side, token, control)
+            case AnswerInfo(token, sip_status, phrase):
+                self._answer_info(token, sip_status, phrase)
+            case ForwardInfo(token, to):
+                self._forward_info(token, to)
+            case StartTimer(timer, delay_s):
+                self._alarms.append(self._services.endpoint.call_later(delay_s, lambda: self.post(TimerExpired(timer))))
+            case StopTimers():
+                for alarm in self._alarms:
+                    alarm.cancelled = True
+                self._alarms.clear()
+            case FinishCall(termination):
+                self._finish(termination)
+            case ReleaseCall():
+                self._on_released(self)
+
+    # Media and recording ------------------------------------------------------------------------------------------
+
+    def _join(self) -> None:
+        a, b = self._legs[Side.A], self._legs[Side.B]
+        native.connect(a.slot, b.slot)
+        native.connect(b.slot, a.slot)
+        if self.take is not None:
+            self.take.attach(a.slot, b.slot)
+
+    def _start_recording(self) -> None:
+        decision, metrics = self.decision, self._services.metrics
+        if decision is None or decision.unrecorded_because is not None:
+            metrics.calls_unrecorded.labels(decision.unrecorded_because if decision else "no_account").inc()
+            return
+        identity = self.identity
+        name = RecordingName(identity.group_id, identity.account_id, self.invite.time_ms, identity.dialog_id)
+        self.take = Take(name, self._services.settings)
+        for step, control in self._open_steps.items():
+            self.take.mute(step, control)
+        self._services.writer.begin(self.take.recording)
+        metrics.recordings_live.inc()
+
+    def _stop_recording(self) -> None:
+        if self.take is not None:
+            self.take.stop({side: leg.call_id for side, leg in self._legs.items()})
+
+    def _apply(self, side: Side, token: int, control: Control) -> None:
+        """Carry out a control. It is answered only when it holds, and only the application's side may ask."""
+        metrics = self._services.metrics
+        if side is not Side.B:
+            metrics.redactions_refused.labels("caller_side").inc()
+            self._answer_info(token, 403, "Only the application may control the recording")
+            return
+        if control.verb is Verb.MUTE:
+            if control.step not in self._open_steps:
+                self._open_steps[control.step] = "application"
+                metrics.redactions.labels("application").inc()
+            if self.take is not None:
+                self.take.mute(control.step, "application")
+        else:
+            if self._open_steps and control.step not in self._open_steps:
+                metrics.redactions_refused.labels("unknown_step").inc()
+                self._answer_info(token, 481, "No such step is muted")
+                return
+            self._open_steps.pop(control.step, None)
+            if self.take is not None:
+                self.take.unmute(control.step, last=not self._open_steps)
+        self._log_control(side, control)
+        self._answer_info(token, 200, "OK")
+
+    def _log_control(self, side: Side, control: Control) -> None:
+        _log.info(
+            "recording_control",
+            dialog_id=self.identity.dialog_id,
+            verb=control.verb.value,
+            step=control.step,
+            side=side.value,
+            muted=bool(self._open_steps),
+        )
+
+    # INFO ---------------------------------------------------------------------------------------------------------
+
+    def _answer_info(self, token: int, sip_status: int, phrase: str) -> None:
+        native.answer_info(token, sip_status, phrase)
+        self._services.metrics.infos.labels("accepted" if sip_status < 300 else "refused").inc()
+
+    def _forward_info(self, token: int, to: Side) -> None:
+        leg = self._legs.get(to)
+        if leg is not None and not leg.gone and native.forward_info(token, leg.call_id):
+            self._services.metrics.infos.labels("forwarded").inc()
+        else:
+            # RFC 3261, section 21.4.18: the other side has no dialog yet; the sender may try again.
+            self._answer_info(token, 480, "The other side cannot be reached yet")
+
+    # The end ------------------------------------------------------------------------------------------------------
+
+    def _epoch_ms(self, monotonic: float | None) -> int | None:
+        if monotonic is None:
+            return None
+        return self.invite.time_ms + round((monotonic - self._call.invited_at) * 1000)
+
+    def _finish(self, termination: Termination) -> None:
+        call, metrics, take = self._call, self._services.metrics, self.take
+        record = self._detail_record(termination)
+        metrics.calls_ended.labels(termination.result, termination.reason).inc()
+        if call.answered_at is not None:
+            metrics.call_setup.observe(call.answered_at - call.invited_at)
+        if self._open_steps:
+            metrics.redactions_unresumed.inc(len(self._open_steps))
+            if take is not None:
+                _log.warning("redaction_not_resumed", dialog_id=record.id, steps=list(self._open_steps))
+        _log.info("call", **record.as_dict())
+        ended = call.ended_at or time.monotonic()
+        if take is None:
+            self._services.keeper.put(EndedCall(record.as_dict(), None, None, ended))
+            return
+        b_leg = self._legs.get(Side.B)
+        take.facts = {
+            "recorder_version": __version__,
+            "answered_ms": record.answered_ms,
+            "ended_ms": record.ended_ms,
+            "calling": record.calling,
+            "called": record.called,
+            "a_sip_call_id": self.invite.sip_call_id,
+            "b_sip_call_id": b_leg.sip_call_id if b_leg else None,
+        }
+        take.ended = EndedCall(record.as_dict(), take.commit, take.manifest, ended)
+        self._services.writer.end(take.recording, take.end_position)
+
+    def _detail_record(self, termination: Termination) -> CallDetailRecord:
+        call, decision, identity = self._call, self.decision, self.identity
+        b_leg = self._legs.get(Side.B)
+        ended_at = call.ended_at or time.monotonic()
+
+        def since_invite(moment: float | None) -> float | None:
+            return None if moment is None else round(moment - call.invited_at, 4)
+
+        return CallDetailRecord(
+            id=identity.dialog_id,
+            time=self.invite.time_ms,
+            group_id=identity.group_id,
+            account_id=identity.account_id,
+            calling=self.invite.calling,
+            called=self.invite.called,
+            result=termination.result,
+            reason=termination.reason,
+            answered_ms=self._epoch_ms(call.answered_at),
+            ended_ms=self._epoch_ms(ended_at) or self.invite.time_ms,
+            duration_s=0.0 if call.answered_at is None else round(ended_at - call.answered_at, 3),
+            sip_status=termination.sip_status,
+            a_sip_call_id=self.invite.sip_call_id,
+            b_sip_call_id=b_leg.sip_call_id if b_leg else None,
+            recorded=self.take is not None,
+            file=self.take.file_name if self.take else None,
+            details={
+                "trunk": decision.trunk if decision else None,
+                "target": decision.target if decision else None,
+                "unrecorded_because": decision.unrecorded_because if decision else "refused",
+                "source": self.invite.source,
+                "first_progress_s": since_invite(call.rang_at),
+                "answer_s": since_invite(call.answered_at),
+                "ack_s": since_invite(call.confirmed_at),
+                "end_s": since_invite(ended_at),
+            },
+        )

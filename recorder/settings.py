@@ -1,0 +1,366 @@
+"""Typed, validated configuration: one YAML file, overridden key by key from the environment.
+
+`load` reports every fault at once, each with its line and the path of its key. An override is named after its path:
+`RECORDER__SIP__MAX_CALLS=200` sets `sip.max_calls`, `RECORDER__ROUTES__0__TARGET` the target of the first route. The
+value of a section or a list is read as YAML; any other is taken as it is (in quotes or not; `null` for none).
+What two keys must not say together, and what is allowed but surely not meant, is in `recorder.settings_checks`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from recorder import settings_checks, settings_environment, settings_schema, yaml_source
+from recorder.errors import SettingsError
+from recorder.identifiers import is_valid_name
+from recorder.settings_checks import warnings as warnings
+
+ENVIRONMENT_PREFIX = settings_environment.PREFIX
+LARGEST_FILE_BYTES = 4 * 1024 * 1024
+
+
+# RFC 3261, section 25.1: [user[:password]@] host [:port] [;parameters] [?headers]. Which characters a user or a
+# parameter may hold is left to the stack; blanks, quotes and angle brackets would break out of the header it stands in.
+_SIP_URI = re.compile(
+    r"(?i:sips?):(?:[^\s<>\"@]+@)?(?:\[[0-9a-f:.]+\]|[a-z0-9.-]*[a-z0-9]|\{user\})(?::(?P<port>[0-9]{1,9}))?"
+    r"(?:;[^\s<>\"?]*)?(?:\?[^\s<>\"]*)?",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, tree: Any) -> Any:
+        """`routes:` with nothing below it, or with all of it commented out, means what leaving it out means."""
+        if not isinstance(tree, dict):
+            return tree
+        branches = {key for key, field in cls.model_fields.items() if settings_schema.is_branch(field.annotation)}
+        return {key: value for key, value in tree.items() if value is not None or key not in branches}
+
+
+def _name(value: str) -> str:
+    if not is_valid_name(value):
+        raise ValueError("must be 1 to 64 letters, digits, '.', '_' or '-', and start with a letter or digit")
+    return value
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"is not a regular expression: {error}") from None
+    return value
+
+
+def _header_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!%*_+`'~.-]{1,64}", value):
+        raise ValueError("is not a SIP header name (RFC 3261, section 25.1)")
+    return value
+
+
+def _sip_uri(value: str) -> str:
+    shape = _SIP_URI.fullmatch(value)
+    if shape is None:
+        raise ValueError("must be a SIP URI such as sip:127.0.0.1:5070 or sip:{user}@ivr.example.com")
+    if shape["port"] and not 1 <= int(shape["port"]) <= 65535:
+        raise ValueError(f"has port {shape['port']}; ports go from 1 to 65535")
+    unknown = set(re.findall(r"\{(.*?)\}", value)) - {"user"}
+    if unknown:
+        raise ValueError(f"has {{{min(unknown)}}}; the one placeholder is {{user}}, the called number")
+    return value
+
+
+def _address(value: str) -> str:
+    try:
+        ip_address(value)
+    except ValueError:
+        raise ValueError("must be an IP address such as 127.0.0.1, 0.0.0.0 or ::1") from None
+    return value
+
+
+def _network(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return ip_network(value)
+    except ValueError:
+        pass
+    try:
+        meant = ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError("must be an IP address or network such as 192.0.2.10 or 10.0.0.0/8") from None
+    raise ValueError(f"{value} has bits set behind its mask; write {meant} for the network, or an address without mask")
+
+
+def _number(value: object) -> object:
+    """A choice among numbers, as YAML gives it: as text."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value, re.ASCII) else value
+
+
+def _path(value: Path) -> Path:
+    if not value.name or not str(value).isprintable():
+        raise ValueError("must be a path such as recordings or /var/lib/recorder/recordings")
+    return value
+
+
+def _printable(value: str) -> str:
+    if not re.fullmatch(r"[ -~]{1,64}", value):
+        raise ValueError("must be 1 to 64 printable ASCII characters")
+    return value
+
+
+def _sha256(value: str) -> str:
+    if not re.fullmatch(r"[0-9A-Fa-f]{64}", value, re.ASCII):
+        raise ValueError("must be the SHA-256 of the token as 64 hex digits; `recorder token` makes both")
+    return value.lower()
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+SipUri = Annotated[str, AfterValidator(_sip_uri)]
+Address = Annotated[str, AfterValidator(_address)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+FilePath = Annotated[Path, AfterValidator(_path)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+
+
+class Listener(_Section):
+    transport: Literal["udp", "tcp"] = "udp"
+    host: Address = "127.0.0.1"
+    port: Port = 5060
+
+
+class Sip(_Section):
+    listen: Annotated[tuple[Listener, ...], Field(min_length=1)] = (Listener(),)
+    user_agent: Annotated[str, AfterValidator(_printable)] = "recorder"
+    setup_timeout_s: Seconds = 10
+    ring_timeout_s: Seconds = 60
+    max_calls: Annotated[int, Field(ge=1, le=2000)] = 500
+    drain_timeout_s: Annotated[float, Field(ge=0, le=86400)] = 30
+    log_messages: bool = False
+
+
+class Media(_Section):
+    rtp_port_first: Annotated[int, Field(ge=1024, le=65534)] = 20000
+    rtp_port_last: Annotated[int, Field(ge=1025, le=65535)] = 29999
+    address: Address | None = None
+    clock_rate_hz: Annotated[Literal[8000, 16000], BeforeValidator(_number)] = 8000
+    bridge_threads: Annotated[int, Field(ge=1, le=16)] = 1
+    ring_s: Annotated[float, Field(ge=1, le=60)] = 8
+
+    @model_validator(mode="after")
+    def _room_for_a_call(self) -> Media:
+        if self.rtp_port_last - self.rtp_port_first < 3:
+            raise ValueError("rtp_port_last must be at least rtp_port_first + 3: one call takes four ports")
+        return self
+
+
+class IdentityHeaders(_Section):
+    """Names of the headers of the incoming INVITE that carry our identifiers, where a trunk sends them."""
+
+    group: HeaderName | None = None
+    account: HeaderName | None = None
+    dialog: HeaderName | None = None
+
+
+class Trunk(_Section):
+    name: Annotated[Name, Field(description="a name for logs and for match.trunk")]
+    sources: Annotated[
+        tuple[Network, ...], Field(min_length=1, description="the addresses and networks that its calls come from")
+    ]
+    identity_headers: IdentityHeaders = IdentityHeaders()
+
+
+class Match(_Section):
+    """What a rule asks of a call; a key that is not given matches every call. Numbers are matched as a whole."""
+
+    trunk: Name | None = None
+    called: Pattern | None = None
+    calling: Pattern | None = None
+
+
+class Route(_Section):
+    name: Annotated[Name, Field(description="a name for messages about this route")]
+    match: Match = Match()
+    target: Annotated[SipUri, Field(description="the SIP URI that calls are sent on to, such as sip:127.0.0.1:5070")]
+
+
+class Account(_Section):
+    id: Annotated[Name, Field(description="the account's id, the second part of its recordings' file names")]
+    group: Annotated[Name, Field(description="the account's group, the first part of its recordings' file names")]
+    record: bool = False
+    match: Match = Match()
+
+
+class Recording(_Section):
+    folder: FilePath = Path("recordings")
+    block_ms: Annotated[int, Field(ge=20, le=1000)] = 200
+    disk_floor_mb: Annotated[int, Field(ge=0)] = 512
+
+
+class Redaction(_Section):
+    guard_before_ms: Annotated[int, Field(ge=0, le=5000)] = 300
+    guard_after_ms: Annotated[int, Field(ge=0, le=80)] = 60
+
+
+class Library(_Section):
+    index: FilePath | None = None
+
+
+class Token(_Section):
+    name: Annotated[Name, Field(description="who holds it, for the audit log")]
+    role: Literal["viewer", "developer", "maintainer", "owner"] = "viewer"
+    sha256: Annotated[
+        str, AfterValidator(_sha256), Field(repr=False, description="its SHA-256, which `recorder token` prints")
+    ]
+
+
+class Http(_Section):
+    host: Address = "127.0.0.1"
+    port: Port = 8080
+    tokens: tuple[Token, ...] = ()
+
+
+class Log(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class Settings(_Section):
+    """The whole configuration. Immutable; paths are absolute once `load` has returned it."""
+
+    sip: Sip = Sip()
+    media: Media = Media()
+    trunks: tuple[Trunk, ...] = ()
+    routes: tuple[Route, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    recording: Recording = Recording()
+    redaction: Redaction = Redaction()
+    library: Library = Library()
+    http: Http = Http()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _no_contradictions(self, info: ValidationInfo) -> Settings:
+        broken: frozenset[str] = (info.context or {}).get("broken", frozenset())
+        if faults := settings_checks.contradictions(self, broken):
+            raise settings_schema.ContradictionError(faults)
+        return self
+
+    @property
+    def index_path(self) -> Path:
+        """Where the SQLite index is; in the recordings' folder unless `library.index` says otherwise."""
+        return self.library.index or self.recording.folder / "index.sqlite"
+
+
+def load(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read and check the configuration file at `path`, with overrides from `environment` (default: the process's).
+
+    Relative paths in it are relative to the file's folder. Raises SettingsError that lists every fault found.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE_BYTES + 1)
+        text = content.decode("utf-8-sig")
+        base = path.resolve().parent
+    except (OSError, ValueError) as error:
+        raise SettingsError([_unreadable(error)], str(path)) from None
+    if len(content) > LARGEST_FILE_BYTES:
+        raise SettingsError([f"is larger than {LARGEST_FILE_BYTES // 1024**2} MiB; is it the right file?"], str(path))
+    return parse(text, base=base, source=str(path), environment=environment)
+
+
+def parse(text: str, base: Path, source: str, environment: Mapping[str, str] | None = None) -> Settings:
+    """Check the configuration given as YAML text; `base` is the folder that relative paths start from."""
+    document = yaml_source.read(text)
+    tree = {} if document.root is None and not document.problems else document.tree
+    if not isinstance(tree, dict):
+        shape = "must be a mapping of sections such as sip:, routes: and accounts:"
+        raise SettingsError(document.problems or [shape], source)
+    overrides = settings_environment.apply(tree, Settings, os.environ if environment is None else environment)
+    settings, faults = _validated(overrides.tree)
+    if settings is not None:
+        settings, faults = _with_absolute_paths(settings, base)
+    problems = document.problems + overrides.problems
+    for line, (fault_path, text) in sorted(
+        ((document.line_of(fault[0]) or 0, fault) for fault in faults), key=lambda placed: placed[0]
+    ):
+        variable = overrides.origin_of(fault_path)
+        place = f"environment variable {variable}: " if variable else f"line {line}: " if line else ""
+        problems.append(f"{place}{settings_schema.dotted(fault_path)}: {text}")
+    if settings is None or problems:
+        raise SettingsError(problems, source)
+    return settings
+
+
+def _validated(tree: dict[str, Any]) -> tuple[Settings | None, list[settings_schema.Fault]]:
+    try:
+        return Settings.model_validate(tree), []
+    except ValidationError as error:
+        faults = _faults(error)
+    # One bad key keeps the checks across sections from running. Run them on what is sound, so that all comes at once.
+    broken = frozenset(str(path[0]) for path, _ in faults)
+    try:
+        Settings.model_validate({key: tree[key] for key in tree.keys() - broken}, context={"broken": broken})
+    except ValidationError as error:
+        faults += [fault for fault in _faults(error) if fault not in faults]
+    return None, faults
+
+
+def _faults(error: ValidationError) -> list[settings_schema.Fault]:
+    found = error.errors(include_url=False)
+    # pydantic counts only the sound entries of a list: one whose entries are all bad is not too short.
+    parents = {one["loc"][:-1] for one in found}
+    real = (one for one in found if one["type"] != "too_short" or one["loc"] not in parents)
+    return [fault for one in real for fault in settings_schema.describe(one, Settings)]
+
+
+def _with_absolute_paths(settings: Settings, base: Path) -> tuple[Settings | None, list[settings_schema.Fault]]:
+    recording, library = settings.recording, settings.library
+    faults: list[settings_schema.Fault] = []
+
+    def absolute(path: Path, *where: str) -> Path:
+        try:
+            return base.absolute() / path.expanduser()
+        except RuntimeError:
+            faults.append((where, f"{path} begins with a home that is not known here; write it out"))
+            return path
+
+    recording = recording.model_copy(update={"folder": absolute(recording.folder, "recording", "folder")})
+    if library.index is not None:
+        library = library.model_copy(update={"index": absolute(library.index, "library", "index")})
+    if faults:
+        return None, faults
+    return settings.model_copy(update={"recording": recording, "library": library}), []
+
+
+def _unreadable(error: OSError | ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        line = error.object[: error.start].count(b"\n") + 1
+        return f"line {line}: is not UTF-8 text (byte 0x{error.object[error.start]:02x}); save it as UTF-8"
+    if isinstance(error, FileNotFoundError):
+        return "is not there; check the path (config/recorder.yaml is an example to copy)"
+    if isinstance(error, IsADirectoryError):
+        return "is a folder, not a file"
+    return f"cannot be read: {getattr(error, 'strerror', None) or error}"

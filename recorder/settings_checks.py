@@ -1,0 +1,203 @@
+"""What no single key can tell: settings that contradict each other, and settings that are surely not meant.
+
+`contradictions` stop the recorder; `warnings` are for `recorder check-config` and the log at the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Network, ip_address
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from recorder.settings_schema import Fault, Path, dotted
+
+if TYPE_CHECKING:
+    from recorder.settings import Match, Settings
+
+RTP_PORTS_PER_CALL = 4
+"""Two legs, each with a port for RTP and one for RTCP (RFC 3550, section 11)."""
+
+
+def contradictions(settings: Settings, broken: frozenset[str] = frozenset()) -> list[Fault]:
+    """What cannot be together. Checks that need a section named in `broken` (it has faults of its own) are left out."""
+    checks: tuple[tuple[Callable[[Settings], Iterator[Fault]], set[str]], ...] = (
+        (_listener_clashes, {"sip"}),
+        (_http_clashes, {"sip", "http"}),
+        (_rtp_clashes, {"sip", "media"}),
+        (_calls_beyond_ports, {"sip", "media"}),
+        (lambda it: _repeated("trunks", ((entry.name, "name") for entry in it.trunks)), {"trunks"}),
+        (lambda it: _repeated("routes", ((entry.name, "name") for entry in it.routes)), {"routes"}),
+        (lambda it: _repeated("accounts", ((entry.id, "id") for entry in it.accounts)), {"accounts"}),
+        (lambda it: _repeated("http.tokens", ((entry.name, "name") for entry in it.http.tokens)), {"http"}),
+        (lambda it: _repeated("http.tokens", ((entry.sha256, "sha256") for entry in it.http.tokens)), {"http"}),
+        (lambda it: _unknown_trunks(it, "routes", it.routes), {"trunks", "routes"}),
+        (lambda it: _unknown_trunks(it, "accounts", it.accounts), {"trunks", "accounts"}),
+    )
+    return [fault for check, needs in checks if not needs & broken for fault in check(settings)]
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What is allowed and most likely not meant, one line each: `key.path: what happens; what to do`."""
+    return [
+        f"{dotted(path)}: {text}"
+        for check in (_calls_that_go_nowhere, _never_matched, _recording_off, _open_doors, _missing_transports)
+        for path, text in check(settings)
+    ]
+
+
+# Contradictions -------------------------------------------------------------------------------------------------------
+
+
+def _listener_clashes(settings: Settings) -> Iterator[Fault]:
+    for (first, one), (second, two) in combinations(enumerate(settings.sip.listen), 2):
+        if one.transport == two.transport and _overlap(one.host, one.port, two.host, two.port):
+            yield (
+                ("sip", "listen", second, "port"),
+                f"{two.transport} {two.host} port {two.port} is taken by sip.listen.{first} already",
+            )
+
+
+def _http_clashes(settings: Settings) -> Iterator[Fault]:
+    for position, one in enumerate(settings.sip.listen):
+        if one.transport == "tcp" and _overlap(one.host, one.port, settings.http.host, settings.http.port):
+            yield ("http", "port"), f"port {settings.http.port} is taken by sip.listen.{position} (tcp) already"
+
+
+def _rtp_clashes(settings: Settings) -> Iterator[Fault]:
+    media = settings.media
+    for position, one in enumerate(settings.sip.listen):
+        if one.transport == "udp" and media.rtp_port_first <= one.port <= media.rtp_port_last:
+            yield (
+                ("sip", "listen", position, "port"),
+                f"port {one.port} is among the RTP ports, {media.rtp_port_first} to {media.rtp_port_last}; move one",
+            )
+
+
+def _calls_beyond_ports(settings: Settings) -> Iterator[Fault]:
+    calls, media = settings.sip.max_calls, settings.media
+    ports = media.rtp_port_last - media.rtp_port_first + 1
+    if calls * RTP_PORTS_PER_CALL > ports:
+        yield (
+            ("sip", "max_calls"),
+            (
+                f"{calls} calls take {calls * RTP_PORTS_PER_CALL} ports ({RTP_PORTS_PER_CALL} a call: RTP and RTCP of "
+                f"two legs), but media.rtp_port_first {media.rtp_port_first} to rtp_port_last {media.rtp_port_last} are "
+                f"{ports}, enough for {ports // RTP_PORTS_PER_CALL} calls; widen that range, or lower this"
+            ),
+        )
+
+
+def _repeated(where: str, labels: Iterable[tuple[str, str]]) -> Iterator[Fault]:
+    seen: dict[str, int] = {}
+    for position, (label, key) in enumerate(labels):
+        path: Path = (*where.split("."), position, key)
+        if label in seen:
+            what = "the same token" if key == "sha256" else repr(label)
+            yield path, f"{what} is there twice, in {where}.{seen[label]} too; each entry needs its own"
+        seen.setdefault(label, position)
+
+
+def _unknown_trunks(settings: Settings, kind: str, entries: Iterable[Any]) -> Iterator[Fault]:
+    known = dict.fromkeys(trunk.name for trunk in settings.trunks)
+    for position, entry in enumerate(entries):
+        if entry.match.trunk is not None and entry.match.trunk not in known:
+            yield (
+                (kind, position, "match", "trunk"),
+                f"there is no trunk {entry.match.trunk!r}; trunks has {', '.join(known) or 'none'}",
+            )
+
+
+def _overlap(host: str, port: int, other_host: str, other_port: int) -> bool:
+    """Whether two sockets of one protocol would want the same port. Port 0 is any free one."""
+    one, other = ip_address(host), ip_address(other_host)
+    return port == other_port != 0 and (
+        one == other or (one.version == other.version and (one.is_unspecified or other.is_unspecified))
+    )
+
+
+# Warnings -------------------------------------------------------------------------------------------------------------
+
+
+def _calls_that_go_nowhere(settings: Settings) -> Iterator[Fault]:
+    if not settings.routes:
+        yield ("routes",), "there are none, so every call is answered 404; add one with the target to send calls on to"
+    open_to = [listener.host for listener in settings.sip.listen if not ip_address(listener.host).is_loopback]
+    if open_to and not settings.trunks:
+        yield (
+            ("trunks",),
+            (
+                f"there are none, so calls are taken from this machine only (others get 403), though sip.listen has "
+                f"{open_to[0]}; add a trunk with the addresses that may call"
+            ),
+        )
+
+
+def _never_matched(settings: Settings) -> Iterator[Fault]:
+    """The first match wins, so what stands behind a rule that takes every call is dead."""
+    by_header = any(trunk.identity_headers.account for trunk in settings.trunks)
+    kinds: list[tuple[str, list[tuple[str, Match]]]] = [("routes", [(it.name, it.match) for it in settings.routes])]
+    if not by_header:
+        kinds.append(("accounts", [(it.id, it.match) for it in settings.accounts]))
+    for kind, entries in kinds:
+        for position, (label, match) in enumerate(entries[:-1]):
+            if match.trunk is match.called is match.calling is None:
+                dead = ", ".join(name for name, _ in entries[position + 1 :])
+                text = (
+                    f"{label} takes every call, so {dead} behind it will have none; the first match wins: put it last"
+                )
+                yield (kind, position, "match"), text
+                break
+    before: list[tuple[str, Any]] = []
+    for position, trunk in enumerate(settings.trunks):
+        for place, network in enumerate(trunk.sources):
+            for name, wider in before:
+                if _within(network, wider):
+                    yield (
+                        ("trunks", position, "sources", place),
+                        (
+                            f"{network} belongs to trunk {name} already, by its {wider}; the first match wins: put "
+                            "the narrower one first"
+                        ),
+                    )
+        before += [(trunk.name, network) for network in trunk.sources]
+
+
+def _recording_off(settings: Settings) -> Iterator[Fault]:
+    if not any(account.record for account in settings.accounts):
+        yield ("accounts",), "none has record: true, so nothing is recorded; recording is off unless an account says so"
+
+
+def _open_doors(settings: Settings) -> Iterator[Fault]:
+    if not ip_address(settings.http.host).is_loopback and not settings.http.tokens:
+        yield (
+            ("http", "tokens"),
+            (
+                f"there are none, while http.host is {settings.http.host}: make one with `recorder token`, or listen "
+                "on 127.0.0.1, so that not everybody on the network can ask for recordings"
+            ),
+        )
+    if settings.sip.log_messages:
+        yield (
+            ("sip", "log_messages"),
+            (
+                "whole SIP messages go to the log, with numbers, names and digits pressed during the call; turn it off "
+                "when done"
+            ),
+        )
+
+
+def _missing_transports(settings: Settings) -> Iterator[Fault]:
+    transports = {listener.transport for listener in settings.sip.listen}
+    for position, route in enumerate(settings.routes):
+        target = route.target.lower()
+        path: Path = ("routes", position, "target")
+        if target.startswith("sips:") or ";transport=tls" in target:
+            yield path, f"{route.target} asks for TLS, which is not supported; calls to it will fail"
+        elif ";transport=tcp" in target and "tcp" not in transports:
+            yield path, f"{route.target} asks for TCP, but sip.listen has no tcp entry; add one"
+
+
+def _within(network: Any, wider: Any) -> bool:
+    same_version = isinstance(network, IPv4Network) == isinstance(wider, IPv4Network)
+    return same_version and bool(network.subnet_of(wider))

@@ -1,0 +1,270 @@
+"""The sip thread: pjsua2's event loop, a queue of commands for it, and timers. Nothing else touches pjsua2."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pjsua2 as pj
+import structlog
+
+from recorder import native
+from recorder.calls.events import InfoReceived, Invite, Side
+from recorder.errors import InvalidRequestError, StartError
+from recorder.settings import Listener as ListenerSettings
+from recorder.settings import Settings
+from recorder.sip import translate
+from recorder.sip.leg import Leg, Listener, guarded
+
+_log = structlog.get_logger()
+_T = TypeVar("_T")
+
+_POLL_MS = 10  # the longest that a command waits; signalling wakes the loop at once
+_CODEC_PRIORITIES = {"PCMU/8000": 255, "PCMA/8000": 254}
+_TRANSPORTS = {
+    ("udp", 4): pj.PJSIP_TRANSPORT_UDP,
+    ("udp", 6): pj.PJSIP_TRANSPORT_UDP6,
+    ("tcp", 4): pj.PJSIP_TRANSPORT_TCP,
+    ("tcp", 6): pj.PJSIP_TRANSPORT_TCP6,
+}
+
+
+@dataclass(slots=True)
+class Alarm:
+    """A timer on the sip thread; `cancelled` is looked at when it is due."""
+
+    action: Callable[[], None]
+    cancelled: bool = False
+
+
+class Endpoint:
+    """The SIP stack and its thread.
+
+    `on_invite(leg, invite)` runs on the sip thread, outside any callback of the stack, for each INVITE that comes in.
+    It sets `leg.listener` before it returns.
+    """
+
+    def __init__(self, settings: Settings, on_invite: Callable[[Leg, Invite], None]) -> None:
+        self.bound: tuple[str, ...] = ()
+        self._settings = settings
+        self._on_invite = on_invite
+        self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._alarms: list[tuple[float, int, Alarm]] = []
+        self._alarm_order = itertools.count()
+        self._legs: dict[int, Leg] = {}
+        self._gone: list[Leg] = []
+        self._stopping = False
+        self._started: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, name="sip")
+        self._account: Any = None
+
+    # For other threads --------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Bind the listeners and start the thread. Raises StartError when that cannot be done."""
+        self._thread.start()
+        self._started.result()
+
+    def stop(self) -> None:
+        """Close the stack and end the thread; calls that are still up are hung up."""
+        self._commands.put(self._request_stop)
+        self._thread.join()
+
+    def post(self, command: Callable[[], None]) -> None:
+        """Have `command` run on the sip thread."""
+        self._commands.put(command)
+
+    async def ask(self, question: Callable[[], _T]) -> _T:
+        """Run `question` on the sip thread; return its answer, or raise what it raised."""
+        answer: Future[_T] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(question())
+            except Exception as error:  # noqa: BLE001  # handed to the asker
+                answer.set_exception(error)
+
+        self._commands.put(run)
+        return await asyncio.wrap_future(answer)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs and its listeners are bound."""
+        return self._thread.is_alive() and bool(self.bound)
+
+    # For the sip thread -------------------------------------------------------------------------------------------
+
+    def call_later(self, delay_s: float, action: Callable[[], None]) -> Alarm:
+        """Run `action` on the sip thread after `delay_s`."""
+        alarm = Alarm(action)
+        heapq.heappush(self._alarms, (time.monotonic() + delay_s, next(self._alarm_order), alarm))
+        return alarm
+
+    def dial(self, listener: Listener, target: str, calling: str) -> Leg:
+        """Make the leg of a call that goes out, and send its INVITE. It is kept until it is gone."""
+        leg = Leg(self._account, Side.B, listener, self._remember, self._forget)
+        leg.dial(target, calling, self.bound[0])
+        return leg
+
+    # The thread ---------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        endpoint = pj.Endpoint()
+        try:
+            self._open(endpoint)
+        except BaseException as error:  # noqa: BLE001  # handed to the starter
+            self._close(endpoint)
+            self._started.set_exception(error)
+            return
+        self._started.set_result(None)
+        while not self._stopping:
+            endpoint.libHandleEvents(_POLL_MS)
+            self._run_commands()
+            self._run_alarms()
+            self._gone.clear()
+        self._close(endpoint)
+
+    def _request_stop(self) -> None:
+        self._stopping = True
+
+    def _run_commands(self) -> None:
+        while True:
+            try:
+                command = self._commands.get_nowait()
+            except queue.Empty:
+                return
+            guarded(command)
+
+    def _run_alarms(self) -> None:
+        now = time.monotonic()
+        while self._alarms and self._alarms[0][0] <= now:
+            alarm = heapq.heappop(self._alarms)[2]
+            if not alarm.cancelled:
+                guarded(alarm.action)
+
+    def _open(self, endpoint: Any) -> None:
+        sip, media = self._settings.sip, self._settings.media
+        endpoint.libCreate()
+        config = pj.EpConfig()
+        config.uaConfig.threadCnt = 0  # this thread runs the events
+        config.uaConfig.maxCalls = min(native.limits()["max_calls"], 2 * sip.max_calls + 64)
+        config.uaConfig.userAgent = sip.user_agent
+        # pjlib writes its log lines from whichever thread makes them, in C: no Python on a media thread.
+        config.logConfig.consoleLevel = 0
+        config.logConfig.level = 4 if sip.log_messages else 1
+        config.logConfig.msgLogging = sip.log_messages
+        config.logConfig.filename = "/dev/stderr"
+        config.medConfig.clockRate = media.clock_rate_hz
+        config.medConfig.sndClockRate = media.clock_rate_hz
+        config.medConfig.audioFramePtime = 20
+        config.medConfig.maxMediaPorts = native.limits()["max_conference_ports"]
+        config.medConfig.confThreads = media.bridge_threads
+        config.medConfig.noVad = True
+        config.medConfig.ecTailLen = 0
+        config.medConfig.sndAutoCloseTime = -1  # the bridge's clock runs without calls, too
+        endpoint.libInit(config)
+        for codec in endpoint.codecEnum2():
+            priority = _CODEC_PRIORITIES.get(codec.codecId.rsplit("/", 1)[0], 0)
+            endpoint.codecSetPriority(codec.codecId, priority)
+        bound = [self._bind(endpoint, listener) for listener in sip.listen]
+        endpoint.libStart()
+        endpoint.audDevManager().setNullDev()
+        native.install_info(self._info)
+        self._account = _Account(self._invite)
+        self._account.create(self._account_config(bound[0]), True)
+        self.bound = tuple(bound)
+
+    def _bind(self, endpoint: Any, listener: ListenerSettings) -> str:
+        version = 6 if ":" in listener.host else 4
+        config = pj.TransportConfig()
+        config.port = listener.port
+        config.boundAddress = listener.host
+        try:
+            transport = endpoint.transportCreate(_TRANSPORTS[listener.transport, version], config)
+        except pj.Error as error:
+            raise StartError(
+                f"cannot listen for SIP on {listener.transport} {listener.host} port {listener.port}: {error.reason}; "
+                "end what holds the port, or change sip.listen"
+            ) from None
+        return str(endpoint.transportGetInfo(transport).localName)
+
+    def _account_config(self, address: str) -> Any:
+        media = self._settings.media
+        config = pj.AccountConfig()
+        config.idUri = f"sip:recorder@{address}"
+        config.natConfig.iceEnabled = False
+        config.natConfig.contactRewriteUse = 0
+        config.natConfig.viaRewriteUse = False
+        config.natConfig.sdpNatRewriteUse = 0
+        # With this on, pjsua sends a re-INVITE of its own whenever an answer holds more than one codec.
+        config.mediaConfig.lockCodecEnabled = False
+        config.mediaConfig.transportConfig.port = media.rtp_port_first
+        config.mediaConfig.transportConfig.portRange = media.rtp_port_last - media.rtp_port_first
+        if media.address is not None:
+            config.mediaConfig.transportConfig.boundAddress = media.address
+        if self._settings.sip.listen[0].host.count(":"):
+            config.mediaConfig.ipv6Use = pj.PJSUA_IPV6_ENABLED
+        return config
+
+    def _close(self, endpoint: Any) -> None:
+        self.bound = ()
+        native.uninstall_info()
+        if endpoint.libGetState() >= pj.PJSUA_STATE_INIT:
+            endpoint.hangupAllCalls()
+        self._account = None
+        # Every Python object of the stack has to go before the stack: their destructors call into it.
+        self._legs.clear()
+        self._gone.clear()
+        endpoint.libDestroy()
+
+    # What the stack tells -----------------------------------------------------------------------------------------
+
+    def _invite(self, call_id: int, message: str, source: str) -> None:
+        time_ms = time.time_ns() // 1_000_000
+        leg = Leg(self._account, Side.A, None, self._remember, self._forget, call_id)
+
+        # Not from inside the stack's callback: it is still building the call, and may not be answered there.
+        def begin() -> None:
+            native.claim_info(call_id)
+            try:
+                invite = translate.invite(message, source, time_ms)
+            except InvalidRequestError as error:
+                _log.warning("invite_unreadable", source=source, error=str(error))
+                leg.hang_up(400, str(error))
+                return
+            self._on_invite(leg, invite)
+
+        self._commands.put(begin)
+
+    def _info(self, request: native.InfoRequest) -> None:
+        leg = self._legs.get(request.call_id)
+        if leg is None or leg.listener is None:
+            native.answer_info(request.token, 481)
+            return
+        leg.listener(InfoReceived(leg.side, request.token, request.content_type, request.body, tuple(request.headers)))
+
+    def _remember(self, leg: Leg) -> None:
+        self._legs[leg.call_id] = leg
+
+    def _forget(self, leg: Leg) -> None:
+        # Kept for the rest of this turn: it may be one of its own callbacks that runs.
+        if self._legs.get(leg.call_id) is leg:
+            del self._legs[leg.call_id]
+        self._gone.append(leg)
+
+
+class _Account(pj.Account):  # type: ignore[misc]  # pjsua2 ships no type information
+    def __init__(self, on_invite: Callable[[int, str, str], None]) -> None:
+        super().__init__()
+        self._on_invite = on_invite
+
+    def onIncomingCall(self, prm: Any) -> None:
+        guarded(lambda: self._on_invite(prm.callId, prm.rdata.wholeMsg, prm.rdata.srcAddress))

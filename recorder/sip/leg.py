@@ -1,0 +1,168 @@
+"""One leg: a pjsua2 call whose callbacks become the core's events. Owned by the sip thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import pjsua2 as pj
+import structlog
+
+from recorder import native
+from recorder.calls.events import (
+    Event,
+    LegAnswered,
+    LegConfirmed,
+    LegEnded,
+    LegMediaActive,
+    LegRinging,
+    Side,
+)
+from recorder.calls.routing import USER_SAFE
+
+_log = structlog.get_logger()
+
+Listener = Callable[[Event], None]
+
+
+class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
+    """One leg of a call.
+
+    The object must stay referenced until `forget` has been called: pjsua2 hangs up the call that holds the same id
+    when a forgotten one is collected (pjproject issue 3856).
+    """
+
+    def __init__(
+        self,
+        account: Any,
+        side: Side,
+        listener: Listener | None,
+        remember: Callable[[Leg], None],
+        forget: Callable[[Leg], None],
+        call_id: int | None = None,
+    ) -> None:
+        super().__init__(account, pj.PJSUA_INVALID_ID if call_id is None else call_id)
+        self.side = side
+        self.listener = listener
+        self.call_id = -1 if call_id is None else call_id
+        self.sip_call_id: str | None = None
+        self.slot = -1
+        self.gone = False
+        self._remember = remember
+        self._forget = forget
+        if call_id is not None:
+            remember(self)
+
+    # What the shell asks of a leg ---------------------------------------------------------------------------------
+
+    def dial(self, target: str, calling: str, home: str) -> None:
+        """Send the INVITE to `target`, from the user `calling` at our own address `home`.
+
+        A failure to send becomes LegEnded, as a refusal would.
+        """
+        prm = _audio_only()
+        prm.txOption.localUri = f"<sip:{quote(calling, safe=USER_SAFE)}@{home}>" if calling else f"<sip:{home}>"
+        try:
+            self.makeCall(target, prm)
+        except pj.Error as error:
+            _log.warning("dial_failed", target=target, error=error.reason)
+            self._end(0, "Cannot be dialed")
+            return
+        if self.gone:
+            return
+        self.call_id = int(self.getId())
+        self._remember(self)
+        native.claim_info(self.call_id)
+
+    def progress(self, sip_status: int, phrase: str) -> None:
+        """Send a provisional response; 183 carries SDP."""
+        self._respond(sip_status, phrase)
+
+    def accept(self) -> None:
+        """Send 200 with SDP."""
+        self._respond(200, "")
+
+    def hang_up(self, sip_status: int, phrase: str = "", retry_after_s: int | None = None) -> None:
+        """Reject, cancel or hang up, whichever the leg's state asks for. Harmless when it is over already."""
+        prm = pj.CallOpParam()
+        prm.statusCode = sip_status
+        prm.reason = phrase
+        if retry_after_s is not None:
+            prm.txOption.headers.append(_header("Retry-After", str(retry_after_s)))
+        try:
+            self.hangup(prm)
+        except pj.Error as error:
+            _log.debug("hang_up_failed", side=self.side.value, error=error.reason)
+
+    def _respond(self, sip_status: int, phrase: str) -> None:
+        prm = _audio_only()
+        prm.statusCode = sip_status
+        prm.reason = phrase
+        try:
+            self.answer(prm)
+        except pj.Error as error:
+            # The caller has cancelled meanwhile: DISCONNECTED is on its way and says so.
+            _log.debug("answer_failed", status=sip_status, error=error.reason)
+
+    # What pjsua2 tells --------------------------------------------------------------------------------------------
+
+    def onCallState(self, _prm: Any) -> None:
+        """Translate a change of the INVITE session's state (RFC 3261, section 13)."""
+        guarded(self._on_state)
+
+    def onCallMediaState(self, _prm: Any) -> None:
+        """Translate a completed offer/answer (RFC 3264)."""
+        guarded(self._on_media)
+
+    def _on_state(self) -> None:
+        info = self.getInfo()
+        self.sip_call_id = self.sip_call_id or info.callIdString
+        outgoing = self.side is Side.B
+        if info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
+            self._end(int(info.lastStatusCode), info.lastReason)
+        elif info.state == pj.PJSIP_INV_STATE_EARLY and outgoing:
+            self._tell(LegRinging(int(info.lastStatusCode), info.lastReason))
+        elif info.state == pj.PJSIP_INV_STATE_CONNECTING and outgoing:
+            self._tell(LegAnswered())
+        elif info.state == pj.PJSIP_INV_STATE_CONFIRMED and not outgoing:
+            self._tell(LegConfirmed())
+
+    def _on_media(self) -> None:
+        self.slot = native.conference_slot(self.call_id)
+        if self.slot >= 0:
+            self._tell(LegMediaActive(self.side))
+
+    def _tell(self, event: Event) -> None:
+        if self.listener is not None:
+            self.listener(event)
+
+    def _end(self, sip_status: int, phrase: str) -> None:
+        if self.gone:
+            return
+        self.gone = True
+        self._tell(LegEnded(self.side, sip_status, phrase))
+        self._forget(self)
+
+
+def _audio_only() -> Any:
+    prm = pj.CallOpParam(True)
+    prm.opt.audioCount = 1
+    prm.opt.videoCount = 0
+    prm.opt.textCount = 0
+    return prm
+
+
+def _header(name: str, value: str) -> Any:
+    header = pj.SipHeader()
+    header.hName = name
+    header.hValue = value
+    return header
+
+
+def guarded(callback: Callable[[], None]) -> None:
+    """Run a callback; nothing may be raised into pjsua2, whose C frames would be skipped by the exception."""
+    try:
+        callback()
+    except Exception:  # noqa: BLE001  # nothing may be raised into C
+        _log.exception("callback_failed", callback=callback.__name__)

@@ -1,0 +1,83 @@
+"""From SIP text to the core's plain values. What comes in here is untrusted."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+from recorder.calls.events import Invite
+from recorder.errors import InvalidRequestError
+
+# RFC 3261, section 20: the one-letter forms of header names.
+_COMPACT = {
+    "i": "call-id",
+    "m": "contact",
+    "e": "content-encoding",
+    "l": "content-length",
+    "c": "content-type",
+    "f": "from",
+    "s": "subject",
+    "k": "supported",
+    "t": "to",
+    "v": "via",
+}
+_URI = re.compile(r"sips?:(?:(?P<user>[^@:\s<>]*)(?::[^@\s<>]*)?@)?[^\s<>]", re.IGNORECASE)
+_TEL = re.compile(r"tel:(?P<user>[^;>\s]+)", re.IGNORECASE)
+
+
+def invite(message: str, source: str, time_ms: int) -> Invite:
+    """Read an INVITE.
+
+    Args:
+        message: the whole request as it came in.
+        source: `address:port` of the sender, `[address]:port` for IPv6.
+
+    Raises:
+        InvalidRequestError: the text has no request line or no Call-ID.
+    """
+    request_line, _, rest = message.partition("\r\n")
+    parts = request_line.split(" ")
+    if len(parts) != 3:
+        raise InvalidRequestError("the request line cannot be read")
+    fields = headers(rest)
+    call_ids = fields.get("call-id", ())
+    if not call_ids:
+        raise InvalidRequestError("Call-ID is missing")
+    calling_uri = uri_of(fields.get("from", ("",))[0])
+    return Invite(
+        sip_call_id=call_ids[0],
+        source=source.rpartition(":")[0].strip("[]"),
+        called=user_of(parts[1]),
+        calling=user_of(calling_uri),
+        calling_uri=calling_uri,
+        time_ms=time_ms,
+        headers=fields,
+    )
+
+
+def headers(text: str) -> dict[str, tuple[str, ...]]:
+    """Read a header block up to its empty line: values by lower-case full name, in their order.
+
+    Folded lines are joined (RFC 3261, section 7.3.1).
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    block = text.partition("\r\n\r\n")[0]
+    for line in re.sub(r"\r\n[ \t]+", " ", block).split("\r\n"):
+        name, colon, value = line.partition(":")
+        if colon:
+            key = name.strip().lower()
+            key = _COMPACT.get(key, key)
+            found[key] = (*found.get(key, ()), value.strip())
+    return found
+
+
+def uri_of(name_addr: str) -> str:
+    """The URI in a From, To or Contact value, without its header parameters."""
+    _, opened, inside = re.sub(r'"(?:[^"\\]|\\.)*"', "", name_addr).partition("<")
+    return inside.partition(">")[0].strip() if opened else name_addr.partition(";")[0].strip()
+
+
+def user_of(uri: str) -> str:
+    """The user part of a SIP URI or the number of a tel URI, unescaped; "" where there is none."""
+    found = _URI.match(uri) or _TEL.match(uri)
+    return unquote((found.group("user") or "") if found else "")

@@ -1,0 +1,235 @@
+"""The call table: every state, every event, and what no order of events may ever do."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recorder.calls.actions import (
+    AnswerInfo,
+    AnswerLeg,
+    ApplyControl,
+    DialLeg,
+    FinishCall,
+    ForwardInfo,
+    HangUpLeg,
+    JoinMedia,
+    ProgressLeg,
+    ReleaseCall,
+    StartRecording,
+    StartTimer,
+    StopRecording,
+    StopTimers,
+)
+from recorder.calls.call import Call, Limits, State
+from recorder.calls.events import (
+    CallAdmitted,
+    CallRefused,
+    Event,
+    HangUpRequested,
+    InfoReceived,
+    LegAnswered,
+    LegConfirmed,
+    LegEnded,
+    LegMediaActive,
+    LegRinging,
+    Side,
+    Timer,
+    TimerExpired,
+)
+from recorder.calls.recording_control import Control, Verb
+from recorder.errors import IllegalEventError
+
+MUTE = InfoReceived(Side.B, 7, "", b"", (("Record", "off"),))
+UNKNOWN = InfoReceived(Side.B, 8, "text/plain", b"hello", ())
+
+
+def new_call() -> Call:
+    return Call(Limits(setup_timeout_s=10, ring_timeout_s=60), now=100.0)
+
+
+def after(*events: Event) -> Call:
+    call = new_call()
+    for event in events:
+        call.handle(event, 101.0)
+    return call
+
+
+ANSWERED = (CallAdmitted("sip:x@y"), LegRinging(180, "Ringing"), LegAnswered(), LegMediaActive(Side.B))
+UP = (*ANSWERED, LegMediaActive(Side.A), LegConfirmed())
+
+
+def test_an_admitted_call_dials_on_with_both_time_limits() -> None:
+    assert new_call().handle(CallAdmitted("sip:x@y"), 100.0) == [
+        DialLeg("sip:x@y"),
+        StartTimer(Timer.SETUP, 10),
+        StartTimer(Timer.RING, 60),
+    ]
+
+
+def test_ringing_is_passed_on_as_it_came() -> None:
+    call = after(CallAdmitted("sip:x@y"))
+    assert call.handle(LegRinging(180, "Ringing"), 101.0) == [ProgressLeg(180, "Ringing")]
+    assert call.rang_at == 101.0
+
+
+def test_progress_without_media_promises_none() -> None:
+    assert after(CallAdmitted("x")).handle(LegRinging(183, "Session Progress"), 101.0) == [ProgressLeg(180, "Ringing")]
+
+
+def test_early_media_reaches_the_caller_before_the_answer() -> None:
+    call = after(CallAdmitted("x"))
+    assert call.handle(LegMediaActive(Side.B), 101.0) == [ProgressLeg(183, "Session Progress")]
+    assert call.handle(LegMediaActive(Side.A), 101.0) == [JoinMedia()]
+
+
+def test_the_caller_is_answered_once_the_targets_media_is_settled() -> None:
+    call = after(CallAdmitted("x"))
+    assert call.handle(LegAnswered(), 102.0) == [StopTimers()]
+    assert call.answered_at is None
+    assert call.handle(LegMediaActive(Side.B), 103.0) == [AnswerLeg(), StartRecording()]
+    assert call.handle(LegMediaActive(Side.A), 103.0) == [JoinMedia()]
+    assert call.answered_at == 103.0
+
+
+def test_an_answer_after_early_media_goes_on_at_once() -> None:
+    call = after(CallAdmitted("x"), LegMediaActive(Side.B), LegMediaActive(Side.A))
+    assert call.handle(LegAnswered(), 102.0) == [StopTimers(), AnswerLeg(), StartRecording(), JoinMedia()]
+
+
+def test_an_answer_whose_media_fails_is_a_failed_call_not_an_answered_one() -> None:
+    actions = after(CallAdmitted("x"), LegAnswered()).handle(LegEnded(Side.B, 488, "Not Acceptable Here"), 102.0)
+    assert HangUpLeg(Side.A, 488, "Not Acceptable Here") in actions
+    assert StopRecording() not in actions
+
+
+@pytest.mark.parametrize(
+    ("status", "result", "reason"),
+    [
+        (486, "rejected", "busy"),
+        (603, "rejected", "declined"),
+        (404, "rejected", "not_found"),
+        (503, "failed", "overloaded"),
+        (500, "failed", "target_error"),
+        (302, "rejected", "redirected"),
+    ],
+)
+def test_a_rejection_crosses_over_with_its_own_code(status: int, result: str, reason: str) -> None:
+    call = after(CallAdmitted("x"))
+    actions = call.handle(LegEnded(Side.B, status, "No"), 102.0)
+    assert HangUpLeg(Side.A, status, "No") in actions
+    assert call.termination is not None
+    assert (call.termination.result, call.termination.reason) == (result, reason)
+
+
+def test_a_target_that_cannot_be_reached_is_503() -> None:
+    assert HangUpLeg(Side.A, 503, "Cannot be dialed") in after(CallAdmitted("x")).handle(
+        LegEnded(Side.B, 0, "Cannot be dialed"), 102.0
+    )
+
+
+def test_a_caller_that_gives_up_cancels_the_target() -> None:
+    call = after(CallAdmitted("x"), LegRinging(180, "Ringing"))
+    actions = call.handle(LegEnded(Side.A, 487, "Request Terminated"), 102.0)
+    assert HangUpLeg(Side.B, 487, "Request Terminated") in actions
+    assert call.termination is not None
+    assert call.termination.reason == "caller_cancelled"
+    assert call.handle(LegEnded(Side.B, 487, ""), 103.0) == [ReleaseCall()]
+
+
+@pytest.mark.parametrize(("side", "reason"), [(Side.A, "caller_hangup"), (Side.B, "callee_hangup")])
+def test_a_bye_from_either_side_stops_the_recording_and_ends_the_other_leg(side: Side, reason: str) -> None:
+    call = after(*UP)
+    actions = call.handle(LegEnded(side, 200, "OK"), 110.0)
+    assert [type(action) for action in actions] == [StopTimers, StopRecording, HangUpLeg, FinishCall]
+    assert actions[2] == HangUpLeg(side.other, 200, "")
+    assert call.termination is not None
+    assert (call.termination.result, call.termination.reason) == ("completed", reason)
+
+
+def test_an_ack_that_never_comes_ends_the_call_as_failed() -> None:
+    call = after(*ANSWERED)
+    call.handle(LegEnded(Side.A, 408, "Request Timeout"), 132.0)
+    assert call.termination is not None
+    assert (call.termination.result, call.termination.reason) == ("failed", "no_ack")
+
+
+def test_silence_from_the_target_ends_the_setup_but_ringing_waits_longer() -> None:
+    assert FinishCall in [type(a) for a in after(CallAdmitted("x")).handle(TimerExpired(Timer.SETUP), 110.0)]
+    ringing = after(CallAdmitted("x"), LegRinging(180, "Ringing"))
+    assert ringing.handle(TimerExpired(Timer.SETUP), 110.0) == []
+    actions = ringing.handle(TimerExpired(Timer.RING), 160.0)
+    assert HangUpLeg(Side.A, 408, "Request Timeout") in actions
+    assert ringing.termination is not None
+    assert ringing.termination.reason == "no_answer"
+
+
+def test_a_refused_call_dials_nobody() -> None:
+    call = new_call()
+    actions = call.handle(CallRefused(503, "capacity", "All lines are busy", 5), 100.0)
+    assert HangUpLeg(Side.A, 503, "All lines are busy", 5) in actions
+    assert call.handle(LegEnded(Side.A, 503, ""), 100.1) == [ReleaseCall()]
+
+
+def test_a_recording_control_is_applied_and_other_infos_cross_over() -> None:
+    call = after(*UP)
+    assert call.handle(MUTE, 105.0) == [ApplyControl(Side.B, 7, Control(Verb.MUTE))]
+    assert call.handle(UNKNOWN, 105.0) == [ForwardInfo(8, Side.A)]
+
+
+def test_a_control_is_understood_before_the_answer() -> None:
+    assert after(CallAdmitted("x"), LegRinging(180, "")).handle(MUTE, 105.0) == [
+        ApplyControl(Side.B, 7, Control(Verb.MUTE))
+    ]
+
+
+def test_an_info_after_the_end_is_481() -> None:
+    call = after(*UP, LegEnded(Side.A, 200, ""))
+    assert call.handle(UNKNOWN, 105.0) == [AnswerInfo(8, 481, "Call Does Not Exist")]
+
+
+def test_an_illegal_event_raises_and_changes_nothing() -> None:
+    call = after(CallAdmitted("x"))
+    before = dict(vars(call))
+    with pytest.raises(IllegalEventError, match="LegConfirmed is not allowed while the call is dialing"):
+        call.handle(LegConfirmed(), 102.0)
+    assert vars(call) == before
+
+
+events = st.one_of(
+    st.just(CallAdmitted("sip:x@y")),
+    st.just(CallRefused(503, "capacity", "", 5)),
+    st.builds(LegRinging, st.sampled_from([180, 183]), st.just("")),
+    st.just(LegAnswered()),
+    st.just(LegConfirmed()),
+    st.builds(LegMediaActive, st.sampled_from(Side)),
+    st.builds(LegEnded, st.sampled_from(Side), st.sampled_from([0, 200, 408, 486, 487, 503]), st.just("")),
+    st.sampled_from([MUTE, UNKNOWN]),
+    st.builds(TimerExpired, st.sampled_from(Timer)),
+    st.just(HangUpRequested("operator")),
+)
+
+
+@given(st.lists(events, max_size=20))
+def test_whatever_happens_a_call_ends_once_and_only_moves_forward(script: list[Event]) -> None:
+    call = new_call()
+    order = list(State)
+    done: list[object] = []
+    now = 100.0
+    for event in script:
+        now += 1
+        state, snapshot = call.state, dict(vars(call))
+        try:
+            done += call.handle(event, now)
+        except IllegalEventError:
+            assert vars(call) == snapshot
+        assert order.index(call.state) >= order.index(state)
+    kinds = [type(action) for action in done]
+    for once in (FinishCall, ReleaseCall, StartRecording, StopRecording, AnswerLeg, DialLeg):
+        assert kinds.count(once) <= 1
+    assert (FinishCall in kinds) == (call.state in (State.ENDING, State.ENDED))
+    assert (StopRecording in kinds) == (StartRecording in kinds and FinishCall in kinds)
+    if ReleaseCall in kinds:
+        assert kinds[-1] is ReleaseCall
+        assert call.state is State.ENDED

@@ -1,0 +1,128 @@
+"""Who may call, where to, whose call it is, and that nothing off the wire becomes a name unchecked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recorder.calls.admission import Admission
+from recorder.calls.events import Invite
+from recorder.calls.routing import Router
+from recorder.errors import ForbiddenError, NoRouteError
+from recorder.identifiers import RecordingName
+from recorder.settings import Settings
+
+CONFIGURATION: dict[str, Any] = {
+    "trunks": [
+        {
+            "name": "carrier",
+            "sources": ["192.0.2.0/24", "2001:db8::/32"],
+            "identity_headers": {"group": "X-Group-Id", "account": "X-Account-Id", "dialog": "X-Dialog-Id"},
+        },
+        {"name": "lab", "sources": ["127.0.0.1/32"]},
+    ],
+    "routes": [
+        {"name": "ivr", "match": {"called": "[0-9]{3}"}, "target": "sip:{user}@198.51.100.1:5070"},
+        {"name": "lab", "match": {"trunk": "lab"}, "target": "sip:127.0.0.1:5070"},
+    ],
+    "accounts": [
+        {"id": "sales", "group": "acme", "record": True, "match": {"called": "1.."}},
+        {"id": "quiet", "group": "acme", "match": {"called": "2.."}},
+    ],
+}
+ROUTER = Router(Settings.model_validate(CONFIGURATION))
+
+
+def invite(called: str = "100", source: str = "192.0.2.7", **headers: str) -> Invite:
+    fields = {name.replace("_", "-"): (value,) for name, value in headers.items()}
+    return Invite("id@x", source, called, "alice", "sip:alice@x", 1, fields)
+
+
+def test_the_first_matching_route_names_the_target_with_the_called_user() -> None:
+    decision = ROUTER.decide(invite("123"))
+    assert (decision.trunk, decision.target) == ("carrier", "sip:123@198.51.100.1:5070")
+
+
+def test_a_call_from_a_stranger_is_forbidden() -> None:
+    with pytest.raises(ForbiddenError, match=r"203\.0\.113\.9"):
+        ROUTER.decide(invite(source="203.0.113.9"))
+
+
+def test_without_trunks_only_this_machine_may_call() -> None:
+    router = Router(Settings.model_validate({"routes": CONFIGURATION["routes"][:1]}))
+    assert router.decide(invite(source="127.0.0.1")).trunk == "loopback"
+    with pytest.raises(ForbiddenError):
+        router.decide(invite())
+
+
+def test_a_number_that_no_route_knows_is_not_found() -> None:
+    with pytest.raises(NoRouteError, match="'12345'"):
+        ROUTER.decide(invite("12345"))
+
+
+def test_only_an_enabled_account_is_recorded() -> None:
+    assert ROUTER.decide(invite("100")).unrecorded_because is None
+    assert ROUTER.decide(invite("200")).unrecorded_because == "not_enabled"
+    assert ROUTER.decide(invite("300")).unrecorded_because == "no_account"
+
+
+def test_identity_comes_from_the_account_with_a_dialog_id_of_our_own() -> None:
+    identity = ROUTER.decide(invite("100")).identity
+    assert (identity.group_id, identity.account_id) == ("acme", "sales")
+    assert len(identity.dialog_id) == 32
+    assert set(identity.dialog_id) <= set("0123456789ABCDEF")
+
+
+def test_mapped_headers_name_the_call() -> None:
+    identity = ROUTER.decide(invite("100", x_group_id="g1", x_account_id="a.b", x_dialog_id="D-1")).identity
+    assert (identity.group_id, identity.account_id, identity.dialog_id) == ("g1", "a.b", "D-1")
+
+
+def test_a_mapped_account_that_is_configured_decides_about_recording() -> None:
+    assert ROUTER.decide(invite("100", x_account_id="quiet")).unrecorded_because == "not_enabled"
+
+
+def test_headers_are_not_read_from_a_trunk_that_does_not_map_them() -> None:
+    assert ROUTER.decide(invite("100", source="127.0.0.1", x_group_id="g1")).identity.group_id == "acme"
+
+
+@pytest.mark.parametrize("bad", ["../../etc/x", "a~b", "", "x" * 65, ".hidden", "a/b", "a\x00b", "..", "ä", "a b"])
+def test_a_bad_identifier_is_replaced_and_reported(bad: str) -> None:
+    identity = ROUTER.decide(invite("100", x_group_id=bad, x_dialog_id=bad)).identity
+    assert identity.group_id == "acme"
+    assert len(identity.dialog_id) == 32
+    assert identity.replaced == (("group_id", bad), ("dialog_id", bad))
+
+
+@given(st.text(), st.text(), st.text())
+def test_no_header_value_makes_a_name_that_leaves_its_folder(group: str, account: str, dialog: str) -> None:
+    identity = ROUTER.decide(invite("100", x_group_id=group, x_account_id=account, x_dialog_id=dialog)).identity
+    stem = RecordingName(identity.group_id, identity.account_id, 1, identity.dialog_id).stem
+    assert "/" not in stem
+    assert ".." not in stem
+    assert stem.count("~") == 3
+    assert RecordingName.parse(stem).stem == stem
+
+
+@given(st.text(max_size=40))
+def test_no_called_number_can_change_the_target_host(called: str) -> None:
+    settings = Settings.model_validate({"routes": [{"name": "all", "target": "sip:{user}@127.0.0.1:5070"}]})
+    target = Router(settings).decide(invite(called, source="127.0.0.1")).target
+    assert target.endswith("127.0.0.1:5070")
+    assert target.count("@") <= 1
+    assert not any(character in target for character in '\r\n <>"')
+
+
+def test_admission_counts_ports_as_well_as_calls() -> None:
+    ports = {"rtp_port_first": 20000, "rtp_port_last": 20011}
+    settings = Settings.model_validate({"sip": {"max_calls": 3}, "media": ports})
+    admission = Admission(settings)
+    assert admission.refusal(2) is None
+    assert admission.refusal(3) is not None
+    admission.draining = True
+    refusal = admission.refusal(0)
+    assert refusal is not None
+    assert refusal.reason == "draining"
