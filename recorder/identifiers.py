@@ -12,6 +12,8 @@ from dataclasses import dataclass
 # No separator of ours (~), no path separator, no leading dot: such a name can neither escape a folder nor hide in it.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,63}", re.ASCII)
 _DIALOG_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
+# One spelling a number: what `parse` takes apart, `stem` puts together again, character for character.
+_TIMESTAMP = re.compile(r"0|[1-9][0-9]{0,14}", re.ASCII)
 
 
 def is_valid_name(value: str) -> bool:
@@ -35,7 +37,7 @@ class RecordingName:
 
     Args:
         group_id, account_id: match `is_valid_name`.
-        dialog_timestamp_ms: epoch milliseconds at which the INVITE came in.
+        dialog_timestamp_ms: epoch milliseconds at which the INVITE came in; at most 15 digits (year 33658).
         dialog_id: matches `is_valid_dialog_id`.
 
     Raises:
@@ -51,7 +53,7 @@ class RecordingName:
         for label, value, valid in (
             ("group_id", self.group_id, is_valid_name(self.group_id)),
             ("account_id", self.account_id, is_valid_name(self.account_id)),
-            ("dialog_timestamp_ms", self.dialog_timestamp_ms, self.dialog_timestamp_ms >= 0),
+            ("dialog_timestamp_ms", self.dialog_timestamp_ms, 0 <= self.dialog_timestamp_ms < 10**15),
             ("dialog_id", self.dialog_id, is_valid_dialog_id(self.dialog_id)),
         ):
             if not valid:
@@ -66,6 +68,6 @@ class RecordingName:
     def parse(cls, stem: str) -> RecordingName:
         """Read a file name back, without its ending. Raises ValueError when it is not one of ours."""
         parts = stem.split("~")
-        if len(parts) != 4 or not re.fullmatch(r"[0-9]{1,15}", parts[2], re.ASCII):
+        if len(parts) != 4 or not _TIMESTAMP.fullmatch(parts[2]):
             raise ValueError(f"{stem!r} is not the name of a recording")
         return cls(parts[0], parts[1], int(parts[2]), parts[3])

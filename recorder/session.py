@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
-from recorder import __version__, native
+from recorder import native
 from recorder.calls.actions import (
     Action,
     AnswerInfo,
@@ -40,25 +40,31 @@ from recorder.calls.termination import Termination
 from recorder.errors import IllegalEventError
 from recorder.identifiers import RecordingName
 from recorder.library.keeper import EndedCall, Keeper
+from recorder.media.recording import Recording
 from recorder.media.writer import Writer
 from recorder.metrics import Metrics
 from recorder.settings import Settings
 from recorder.sip.endpoint import Alarm, Endpoint
 from recorder.sip.leg import Leg
-from recorder.take import Take
+from recorder.take import Take, leg_facts
 
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a call needs of the rest of the recorder."""
+    """What a call needs of the rest of the recorder.
+
+    `ended` holds what is to be kept of a call between the end of its call and that of its recording, which the writer
+    thread reaches a little later.
+    """
 
     settings: Settings
     endpoint: Endpoint
     writer: Writer
     keeper: Keeper
     metrics: Metrics
+    ended: dict[Recording, EndedCall] = field(default_factory=dict)
 
 
 class Session:
@@ -86,7 +92,7 @@ class Session:
         self._call = Call(Limits(sip.setup_timeout_s, sip.ring_timeout_s), time.monotonic())
         self._legs: dict[Side, Leg] = {Side.A: leg}
         self._alarms: list[Alarm] = []
-        self._open_steps: dict[str, str] = {}
+        self._open_steps: set[str] = set()
         self._inbox: deque[Event] = deque()
         self._busy = False
         leg.listener = self.post
@@ -172,8 +178,12 @@ class Session:
         a, b = self._legs[Side.A], self._legs[Side.B]
         native.connect(a.slot, b.slot)
         native.connect(b.slot, a.slot)
-        if self.take is not None:
-            self.take.attach(a.slot, b.slot)
+        self._attach_taps()
+
+    def _attach_taps(self) -> None:
+        for side, leg in self._legs.items():
+            if self.take is not None and leg.slot >= 0:
+                self.take.attach(side, leg.slot)
 
     def _start_recording(self) -> None:
         decision, metrics = self.decision, self._services.metrics
@@ -182,15 +192,17 @@ class Session:
             return
         identity = self.identity
         name = RecordingName(identity.group_id, identity.account_id, self.invite.time_ms, identity.dialog_id)
-        self.take = Take(name, self._services.settings)
-        for step, control in self._open_steps.items():
-            self.take.mute(step, control)
+        self.take = Take(name, self._services.settings, self._services.endpoint.position)
+        for step in self._open_steps:
+            self.take.mute(self._services.endpoint.position, step, "application")
+        self._attach_taps()
         self._services.writer.begin(self.take.recording)
-        metrics.recordings_live.inc()
 
     def _stop_recording(self) -> None:
         if self.take is not None:
-            self.take.stop({side: leg.call_id for side, leg in self._legs.items()})
+            sip_call_ids = {Side.A: self.invite.sip_call_id, Side.B: self._legs[Side.B].sip_call_id}
+            facts = {side: leg_facts(leg.statistics(), sip_call_ids[side]) for side, leg in self._legs.items()}
+            self.take.stop(self._services.endpoint.position, facts)
 
     def _apply(self, side: Side, token: int, control: Control) -> None:
         """Carry out a control. It is answered only when it holds, and only the application's side may ask."""
@@ -201,18 +213,20 @@ class Session:
             return
         if control.verb is Verb.MUTE:
             if control.step not in self._open_steps:
-                self._open_steps[control.step] = "application"
+                self._open_steps.add(control.step)
                 metrics.redactions.labels("application").inc()
             if self.take is not None:
-                self.take.mute(control.step, "application")
+                self.take.mute(self._services.endpoint.position, control.step, "application")
         else:
             if self._open_steps and control.step not in self._open_steps:
                 metrics.redactions_refused.labels("unknown_step").inc()
                 self._answer_info(token, 481, "No such step is muted")
                 return
-            self._open_steps.pop(control.step, None)
+            self._open_steps.discard(control.step)
             if self.take is not None:
-                self.take.unmute(control.step, last=not self._open_steps)
+                self.take.unmute(
+                    self._services.endpoint.position, control.step, "application", last=not self._open_steps
+                )
         self._log_control(side, control)
         self._answer_info(token, 200, "OK")
 
@@ -256,23 +270,16 @@ class Session:
         if self._open_steps:
             metrics.redactions_unresumed.inc(len(self._open_steps))
             if take is not None:
-                _log.warning("redaction_not_resumed", dialog_id=record.id, steps=list(self._open_steps))
+                _log.warning("redaction_not_resumed", dialog_id=record.id, steps=sorted(self._open_steps))
         _log.info("call", **record.as_dict())
         ended = call.ended_at or time.monotonic()
         if take is None:
-            self._services.keeper.put(EndedCall(record.as_dict(), None, None, ended))
+            self._services.keeper.submit(EndedCall(record.as_dict(), None, None, ended))
             return
-        b_leg = self._legs.get(Side.B)
-        take.facts = {
-            "recorder_version": __version__,
-            "answered_ms": record.answered_ms,
-            "ended_ms": record.ended_ms,
-            "calling": record.calling,
-            "called": record.called,
-            "a_sip_call_id": self.invite.sip_call_id,
-            "b_sip_call_id": b_leg.sip_call_id if b_leg else None,
-        }
-        take.ended = EndedCall(record.as_dict(), take.commit, take.manifest, ended)
+        cdr = record.as_dict()
+        self._services.ended[take.recording] = EndedCall(
+            cdr, take.recording.commit, lambda written: take.manifest(written, cdr), ended
+        )
         self._services.writer.end(take.recording, take.end_position)
 
     def _detail_record(self, termination: Termination) -> CallDetailRecord:

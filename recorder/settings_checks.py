@@ -82,8 +82,8 @@ def _calls_beyond_ports(settings: Settings) -> Iterator[Fault]:
             ("sip", "max_calls"),
             (
                 f"{calls} calls take {calls * RTP_PORTS_PER_CALL} ports ({RTP_PORTS_PER_CALL} a call: RTP and RTCP of "
-                f"two legs), but media.rtp_port_first {media.rtp_port_first} to rtp_port_last {media.rtp_port_last} are "
-                f"{ports}, enough for {ports // RTP_PORTS_PER_CALL} calls; widen that range, or lower this"
+                f"two legs), but media.rtp_port_first {media.rtp_port_first} to rtp_port_last {media.rtp_port_last} "
+                f"are {ports}, enough for {ports // RTP_PORTS_PER_CALL} calls; widen that range, or lower this"
             ),
         )
 
@@ -142,10 +142,7 @@ def _never_matched(settings: Settings) -> Iterator[Fault]:
     for kind, entries in kinds:
         for position, (label, match) in enumerate(entries[:-1]):
             if match.trunk is match.called is match.calling is None:
-                dead = ", ".join(name for name, _ in entries[position + 1 :])
-                text = (
-                    f"{label} takes every call, so {dead} behind it will have none; the first match wins: put it last"
-                )
+                text = f"{label} takes every call, so none gets to what is behind it; the first match wins: put it last"
                 yield (kind, position, "match"), text
                 break
     before: list[tuple[str, Any]] = []

@@ -36,6 +36,7 @@ def apply(tree: dict[str, Any], model: type[BaseModel], environment: Mapping[str
         keys = variable.removeprefix(PREFIX).lower().split("__")
         try:
             path, annotation = _resolve(model, keys)
+            new_entry = _first_new_entry(overrides.tree, path)
             overrides.tree = _with(overrides.tree, path, 0, _value(value, annotation))
         except ValueError as error:
             overrides.problems.append(f"environment variable {shown(variable)}: {error}")
@@ -44,6 +45,8 @@ def apply(tree: dict[str, Any], model: type[BaseModel], environment: Mapping[str
             overrides.problems.append(f"environment variable {variable}: sets the same key as {applied[path]}")
         applied[path] = variable
         overrides.origins[path] = variable
+        if new_entry is not None:
+            overrides.origins.setdefault(new_entry, variable)
     return overrides
 
 
@@ -88,6 +91,16 @@ def _value(text: str, annotation: Any) -> Any:
     if document.problems:
         raise ValueError(f"its value cannot be used: {document.problems[0]}")
     return document.tree
+
+
+def _first_new_entry(tree: Any, path: Path) -> Path | None:
+    """The list entry on the way to `path` that is not there yet, so that what it lacks is told by its variable."""
+    node = tree
+    for depth, part in enumerate(path):
+        if isinstance(part, int) and not (isinstance(node, list) and part < len(node)):
+            return path[: depth + 1]
+        node = node[part] if isinstance(part, int) else node.get(part) if isinstance(node, dict) else None
+    return None
 
 
 def _with(node: Any, path: Path, depth: int, value: Any) -> Any:

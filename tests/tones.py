@@ -1,4 +1,4 @@
-"""Tones with known frequencies: who is heard, where and when. Samples are 1-D int16 arrays at `rate` Hz (default 8000)."""
+"""Tones with known frequencies: who is heard, where and when. Samples are 1-D int16 arrays at `rate` Hz."""
 
 from __future__ import annotations
 

@@ -48,12 +48,16 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.writer = _engine(path, "rwc", 1, ("journal_mode = WAL", "synchronous = FULL", "temp_store = MEMORY"))
+        self._identity: tuple[int, int] | None = None
+        self._log_path = path.with_name(path.name + "-wal")
+        self._log_identity: tuple[int, int] | None = None
         self.reader = _engine(path, "rw", 4, ("query_only = ON",))
         event.listen(self.writer, "begin", _begin_immediate)
         try:
             with self.writer.begin() as connection:
                 bring_up_to_date(connection, path)
             self._identity = _identity(path)
+            self._log_identity = _identity(self._log_path)
         except BaseException:
             self.close()
             raise
@@ -65,8 +69,13 @@ class Database:
 
     def close(self) -> None:
         """Close every connection that is not in use; the last one folds the write-ahead log into the file."""
+        moved = self.moved
         self.reader.dispose()
         self.writer.dispose()
+        # SQLite would apply the log of a file that is gone to the one that has taken its place.
+        if moved and self._log_identity is not None and _identity(self._log_path) == self._log_identity:
+            self._log_path.unlink(missing_ok=True)
+            self.path.with_name(self.path.name + "-shm").unlink(missing_ok=True)
 
 
 @contextmanager

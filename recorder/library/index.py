@@ -33,6 +33,7 @@ _log = structlog.get_logger()
 
 KEPT = "recording"
 _CDR_KEYS = tuple(column.name for column in CDRS.c if column.name not in ("key", "details", "recorded"))
+_to_json = json.JSONEncoder(default=str).encode
 _INSERT_RECORDINGS = insert(RECORDINGS)
 _INSERT_CDRS = insert(CDRS)
 _INSERT_USAGE = insert(USAGE)
@@ -82,7 +83,7 @@ class Index:
             recordings = [_recording_row(manifest) for _, manifest in batch if manifest]
             cdrs = [_cdr_row(cdr) for cdr, _ in batch if cdr is not None]
             kept = [_kept_row(manifest) for _, manifest in batch if manifest]
-        except (LookupError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise EntryError(f"{self.path}: cannot add a call: {error!r}") from error
         with self._transaction("add calls") as connection:
             if recordings:
@@ -232,7 +233,7 @@ def _recording_row(manifest: Manifest) -> dict[str, Any]:
 def _cdr_row(cdr: Mapping[str, Any]) -> dict[str, Any]:
     row = {key: cdr[key] for key in _CDR_KEYS}
     row["recorded"] = int(cdr["recorded"])
-    row["details"] = json.dumps(cdr["details"], default=str)
+    row["details"] = _to_json(cdr["details"])
     return row
 
 

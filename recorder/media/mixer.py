@@ -3,7 +3,7 @@
 One table over the sum a + b. Up to half scale (16384) the sum is the mix, so one voice at a normal level passes bit for
 bit. Above it a soft knee: `16384 + 16383 * tanh((|a + b| - 16384) / 16383)`, with the sign of the sum. It leaves the
 straight line with the same slope and no bend (the second derivative of tanh is 0 at 0), rises everywhere, and reaches
-32686 at the loudest sum there is. No state: a loud moment does not turn down what follows it, and silence stays silence.
+32686 at the loudest sum there is. No state: a loud moment does not turn down what follows it, silence stays silence.
 """
 
 from __future__ import annotations

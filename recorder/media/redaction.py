@@ -1,7 +1,7 @@
 """Which stretches of a recording must not be heard: marked by the sip thread, silenced by the writer thread.
 
 It fails closed. Each step is silenced from its own begin to its own end, so that sound returns only when all steps are
-over. A step ends only when it is named: an end without a step ends the step that was begun without one, and nothing else.
+over. A step ends only when it is named: an end without a step ends the step that was begun without one, nothing else.
 The application cannot end what an operator began. A step that nobody ends is silent to the end of the recording.
 """
 
@@ -58,9 +58,10 @@ class Redactions:
         self._lock = threading.Lock()
         self._entries: list[Redaction] = []
         self._open: dict[tuple[Control, str], int] = {}  # -> index into _entries
-        self._settled = 0  # entries before this one ended before everything that is still to be applied
+        self._settled = 0  # entries before this index are over at position _settled_at
+        self._settled_at = 0
         self._applied_to: int | None = None
-        self._escaped: list[tuple[int, int]] = []
+        self._escaped: list[tuple[int, int]] = []  # (index into _entries, what was applied when it began)
         self._closed = False
 
     @property
@@ -81,8 +82,7 @@ class Redactions:
             self._open[control, step] = len(self._entries)
             self._entries.append(Redaction(step, control, position, start))
             if self._applied_to is not None and start < self._applied_to:
-                self._escaped.append((start, self._applied_to))
-                self._settled = 0
+                self._escaped.append((self._open[control, step], self._applied_to))
             return True
 
     def end(self, position: int, step: str = "", control: Control = "application") -> bool:
@@ -143,8 +143,12 @@ class Redactions:
         if not self._escaped:
             return []
         with self._lock:
-            escaped, self._escaped = self._escaped, []
-            return escaped
+            marks, self._escaped = self._escaped, []
+            stretches = []
+            for index, applied_to in marks:
+                entry = self._entries[index]
+                stretches.append((entry.start, applied_to if entry.end is None else min(applied_to, entry.end)))
+            return stretches
 
     def entries(self) -> tuple[Redaction, ...]:
         """Every redaction, in the order in which they were asked for."""
@@ -175,13 +179,11 @@ class Redactions:
 
     def _first_unsettled(self, position: int) -> int:
         """Skip the entries that are over. Blocks come in order; one that goes back is looked at from the start."""
-        index = self._settled
-        if index and (end := self._entries[index - 1].end) is not None and position < end:
-            index = 0
+        index = self._settled if position >= self._settled_at else 0
         while index < len(self._entries):
             end = self._entries[index].end
             if end is None or end > position:
                 break
             index += 1
-        self._settled = index
+        self._settled, self._settled_at = index, position
         return index

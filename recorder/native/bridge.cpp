@@ -24,7 +24,7 @@ void disconnect(int source_slot, int sink_slot) {
         pjsua_conf_disconnect(source_slot, sink_slot);
 }
 
-void keep_python_off_the_media_thread() { pjsua_conf_set_op_cb(nullptr); }
+void keep_python_off_the_media_thread() { pjmedia_conf_set_op_cb(pjsua_var.mconf, nullptr); }
 
 std::optional<StreamStatistics> stream_statistics(int call_id) {
     require_sip_thread();
@@ -45,8 +45,9 @@ std::optional<StreamStatistics> stream_statistics(int call_id) {
     if (pjsua_call_get_med_transport_info(call_id, index, &transport) == PJ_SUCCESS &&
         pj_sockaddr_has_addr(&transport.src_rtp_name))
         remote = transport.src_rtp_name;
-    char address[PJ_INET6_ADDRSTRLEN + 10];
-    pj_sockaddr_print(&remote, address, sizeof address, 3 /* with the port, IPv6 in brackets */);
+    char address[PJ_INET6_ADDRSTRLEN + 10] = "";
+    if (pj_sockaddr_has_addr(&remote)) // not while held the old way, by address 0.0.0.0
+        pj_sockaddr_print(&remote, address, sizeof address, 3 /* with the port, IPv6 in brackets */);
 
     constexpr double kMillisecond = 1000; // in microseconds, pjmedia's unit
     const pjmedia_rtcp_stat &rtcp = stat.rtcp;

@@ -6,9 +6,9 @@
 namespace recorder {
 
 void require_sip_thread() {
-    // pj_thread_is_registered may only be asked once pjlib has been initialised.
-    if (pjsua_get_state() != PJSUA_STATE_RUNNING)
-        throw std::runtime_error("pjsua is not running: call this after Endpoint.libStart and before libDestroy");
+    // pj_thread_is_registered may only be asked once pjlib has been initialised. While libDestroy runs, calls still end.
+    if (!is_pjsua_up())
+        throw std::runtime_error("pjsua is not running: call this after Endpoint.libInit and before libDestroy");
     if (!pj_thread_is_registered())
         throw std::runtime_error("pjlib does not know this thread: call this on the sip thread");
 }
@@ -20,6 +20,8 @@ void require(pj_status_t status, const char *what) {
     const pj_str_t message = pj_strerror(status, text, sizeof text);
     throw std::runtime_error(std::string(what) + ": " + std::string(message.ptr, message.slen));
 }
+
+bool is_pjsua_up() { return pjsua_get_state() >= PJSUA_STATE_INIT && pjsua_var.mconf != nullptr; }
 
 bool is_call_id(int call_id) { return call_id >= 0 && call_id < static_cast<int>(pjsua_var.ua_cfg.max_calls); }
 

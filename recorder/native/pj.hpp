@@ -9,7 +9,10 @@
 
 namespace recorder {
 
-// Throws std::runtime_error unless pjsua runs and this thread is one that pjlib knows: the sip thread.
+// From libInit to where libDestroy takes the bridge down.
+bool is_pjsua_up();
+
+// Throws std::runtime_error unless pjsua is up and this thread is one that pjlib knows: the sip thread.
 void require_sip_thread();
 
 // Throws std::runtime_error with pjproject's own text for `status`, unless it is success.

@@ -160,9 +160,10 @@ std::uint64_t Ring::open_gate(std::uint64_t after_samples) noexcept {
         return open_from;
     const std::uint64_t frames = (after_samples + frame_ - 1) / frame_;
     // A frame put between these two lines is silence although it lies past the result: late, never early.
-    const std::uint64_t opens = claim_.load(std::memory_order_seq_cst) + frames * frame_;
-    open_from_.store(opens, std::memory_order_seq_cst);
-    return opens;
+    // Never before a position that an earlier call promised silence up to, though the gate was shut again meanwhile.
+    opens_ = std::max(opens_, claim_.load(std::memory_order_seq_cst) + frames * frame_);
+    open_from_.store(opens_, std::memory_order_seq_cst);
+    return opens_;
 }
 
 bool Ring::gated() const noexcept {

@@ -94,6 +94,7 @@ class Ring {
     alignas(kCacheLine) std::atomic<std::uint64_t> open_from_{0}; // sound passes from here on; kShut: nothing passes
     std::mutex control_;                                          // among gate movers alone, for nanoseconds
     std::uint64_t shut_from_ = 0;
+    std::uint64_t opens_ = 0; // the last position promised
 };
 
 } // namespace recorder

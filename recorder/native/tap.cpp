@@ -58,7 +58,7 @@ Tap::Tap(std::string name, unsigned clock_rate_hz, unsigned samples_per_frame, s
 Tap::~Tap() {
     // Dropped without detach, perhaps by the garbage collector on another thread: then the port stays in the bridge,
     // harmless, and keeps the ring. Only the sip thread may take it out.
-    if (attached() && pjsua_get_state() == PJSUA_STATE_RUNNING && pj_thread_is_registered())
+    if (attached() && is_pjsua_up() && pj_thread_is_registered())
         detach();
 }
 

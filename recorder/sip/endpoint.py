@@ -65,6 +65,7 @@ class Endpoint:
         self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="sip")
         self._account: Any = None
+        self._clock: native.Tap | None = None
 
     # For other threads --------------------------------------------------------------------------------------------
 
@@ -99,6 +100,11 @@ class Endpoint:
     def alive(self) -> bool:
         """Whether the thread runs and its listeners are bound."""
         return self._thread.is_alive() and bool(self.bound)
+
+    @property
+    def position(self) -> int:
+        """Where the media bridge's clock stands, in samples: what every position in a recording is counted from."""
+        return self._clock.position if self._clock is not None else 0
 
     # For the sip thread -------------------------------------------------------------------------------------------
 
@@ -162,6 +168,7 @@ class Endpoint:
         config.logConfig.level = 4 if sip.log_messages else 1
         config.logConfig.msgLogging = sip.log_messages
         config.logConfig.filename = "/dev/stderr"
+        config.logConfig.fileFlags = pj.PJ_O_APPEND
         config.medConfig.clockRate = media.clock_rate_hz
         config.medConfig.sndClockRate = media.clock_rate_hz
         config.medConfig.audioFramePtime = 20
@@ -177,10 +184,19 @@ class Endpoint:
         bound = [self._bind(endpoint, listener) for listener in sip.listen]
         endpoint.libStart()
         endpoint.audDevManager().setNullDev()
+        self._clock = self._new_clock()
         native.install_info(self._info)
         self._account = _Account(self._invite)
         self._account.create(self._account_config(bound[0]), True)
         self.bound = tuple(bound)
+
+    def _new_clock(self) -> native.Tap:
+        """A tap that hears nothing: the bridge moves its position on at every tick."""
+        rate = self._settings.media.clock_rate_hz
+        clock = native.Tap("clock", rate, rate // 50, rate)
+        clock.close_gate()
+        clock.attach(0)  # the bridge's own null device
+        return clock
 
     def _bind(self, endpoint: Any, listener: ListenerSettings) -> str:
         version = 6 if ":" in listener.host else 4
@@ -220,6 +236,8 @@ class Endpoint:
         if endpoint.libGetState() >= pj.PJSUA_STATE_INIT:
             endpoint.hangupAllCalls()
         self._account = None
+        if self._clock is not None:
+            self._clock.detach()
         # Every Python object of the stack has to go before the stack: their destructors call into it.
         self._legs.clear()
         self._gone.clear()
@@ -268,3 +286,16 @@ class _Account(pj.Account):  # type: ignore[misc]  # pjsua2 ships no type inform
 
     def onIncomingCall(self, prm: Any) -> None:
         guarded(lambda: self._on_invite(prm.callId, prm.rdata.wholeMsg, prm.rdata.srcAddress))
+
+
+def list_codecs() -> list[str]:
+    """The codecs that the stack was built with, such as "PCMU/8000/1". For a process that runs no Endpoint."""
+    endpoint = pj.Endpoint()
+    endpoint.libCreate()
+    try:
+        config = pj.EpConfig()
+        config.logConfig.consoleLevel = config.logConfig.level = 0
+        endpoint.libInit(config)
+        return sorted(codec.codecId for codec in endpoint.codecEnum2())
+    finally:
+        endpoint.libDestroy()

@@ -49,6 +49,7 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         self.sip_call_id: str | None = None
         self.slot = -1
         self.gone = False
+        self._heard: list[native.StreamStatistics] = []
         self._remember = remember
         self._forget = forget
         if call_id is not None:
@@ -95,6 +96,11 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         except pj.Error as error:
             _log.debug("hang_up_failed", side=self.side.value, error=error.reason)
 
+    def statistics(self) -> list[native.StreamStatistics]:
+        """The counts of each audio stream the leg has had, in their order; a re-INVITE may begin a new one."""
+        running = None if self.gone else native.stream_statistics(self.call_id)
+        return [*self._heard, running] if running is not None else list(self._heard)
+
     def _respond(self, sip_status: int, phrase: str) -> None:
         prm = _audio_only()
         prm.statusCode = sip_status
@@ -115,6 +121,10 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         """Translate a completed offer/answer (RFC 3264)."""
         guarded(self._on_media)
 
+    def onStreamDestroyed(self, _prm: Any) -> None:
+        """Keep the counts of a stream that ends: at a BYE it is gone before anybody is told of the BYE."""
+        guarded(self._on_stream_end)
+
     def _on_state(self) -> None:
         info = self.getInfo()
         self.sip_call_id = self.sip_call_id or info.callIdString
@@ -132,6 +142,11 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         self.slot = native.conference_slot(self.call_id)
         if self.slot >= 0:
             self._tell(LegMediaActive(self.side))
+
+    def _on_stream_end(self) -> None:
+        statistics = native.stream_statistics(self.call_id)
+        if statistics is not None:
+            self._heard.append(statistics)
 
     def _tell(self, event: Event) -> None:
         if self.listener is not None:

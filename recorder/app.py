@@ -1,0 +1,201 @@
+"""The composition root: builds the recorder, starts it in order, drains it, stops it in the reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform
+import resource
+import shutil
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from recorder import __version__, log, native
+from recorder.calls.events import Invite
+from recorder.errors import RecorderError, StartError, StorageError
+from recorder.exchange import Exchange
+from recorder.library.index import Index
+from recorder.library.keeper import EndedCall, Keeper
+from recorder.library.recovery import find_unfinished, recording_name, recovered_manifest, reindex
+from recorder.media.part_file import repair
+from recorder.media.recording import Recording
+from recorder.media.writer import Writer
+from recorder.metrics import Metrics
+from recorder.session import Services
+from recorder.settings import Settings
+from recorder.sip.endpoint import Endpoint
+from recorder.sip.leg import Leg
+from recorder.web.server import WebServices, build_app, start
+
+_log = structlog.get_logger()
+
+_DISK_WATCH_S = 5.0
+_FINISH_S = 60.0  # how long an ending process waits for the disk and the index
+
+
+@dataclass(slots=True)
+class Recovery:
+    """What was found after a crash: how many were repaired and indexed, and a line for each that could not be."""
+
+    repaired: int = 0
+    indexed: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
+def run(settings: Settings) -> None:
+    """Run the recorder until it is told to stop. Raises StartError or StorageError when it cannot start."""
+    log.configure(settings.log)
+    _raise_descriptor_limit()
+    asyncio.run(_Recorder(settings).run())
+
+
+def recover(settings: Settings) -> Recovery:
+    """Repair what a crash left unfinished, and index what the index does not know.
+
+    Raises:
+        StorageError: the folder or the index cannot be used.
+    """
+    folder = settings.recording.folder
+    found = Recovery()
+    for part in find_unfinished(folder):
+        try:
+            written = repair(part, settings.media.clock_rate_hz)
+            recovered_manifest(recording_name(part), written).write(folder)
+            found.repaired += 1
+        except (RecorderError, ValueError, OSError) as error:
+            found.failed.append(f"{part}: {error}")
+    with contextlib.closing(Index(settings.index_path)) as index:
+        report = reindex(folder, index)
+    found.indexed = report.recordings
+    found.failed += report.problems
+    return found
+
+
+class _Recorder:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = Metrics()
+        self._folder = settings.recording.folder
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        with contextlib.ExitStack() as stack:
+            index, exchange, endpoint = self._start(stack)
+            web = await self._start_web(index, exchange, endpoint)
+            watch = asyncio.create_task(self._watch_disk())
+            try:
+                self._listen_for_signals()
+                http = self._settings.http
+                _log.info("ready", sip=endpoint.bound, http=f"{http.host}:{http.port}", folder=str(self._folder))
+                await self._stopping.wait()
+                await self._drain(exchange)
+                endpoint.post(lambda: exchange.hang_up_all("shutdown"))
+            finally:
+                watch.cancel()
+                await web.cleanup()
+        _log.info("stopped")
+
+    def _start(self, stack: contextlib.ExitStack) -> tuple[Index, Exchange, Endpoint]:
+        """Start what has a thread or a file, each with its end on `stack`."""
+        settings, metrics = self._settings, self._metrics
+        _check_folder(self._folder)
+        metrics.build.info(
+            {"version": __version__, "pjproject": native.pjproject_version(), "python": platform.python_version()}
+        )
+        found = recover(settings)
+        if found.repaired or found.indexed or found.failed:
+            _log.warning("recovered", repaired=found.repaired, indexed=found.indexed, failed=found.failed)
+            metrics.recordings.labels("recovered").inc(found.repaired)
+        index = Index(settings.index_path)
+        stack.callback(index.close)
+        keeper = Keeper(index, self._folder, metrics)
+        keeper.start()
+        stack.callback(keeper.stop, _FINISH_S)
+
+        ended: dict[Recording, EndedCall] = {}
+
+        def hand_over(recording: Recording) -> None:
+            keeper.submit(ended.pop(recording))
+
+        writer = Writer(hand_over, metrics=metrics, block_s=settings.recording.block_ms / 1000)
+        writer.start()
+        stack.callback(writer.stop, _FINISH_S)
+
+        def on_invite(leg: Leg, invite: Invite) -> None:
+            exchange.invite(leg, invite)
+
+        endpoint = Endpoint(settings, on_invite)
+        exchange = Exchange(Services(settings, endpoint, writer, keeper, metrics, ended))
+        endpoint.start()
+        stack.callback(endpoint.stop)
+        return index, exchange, endpoint
+
+    async def _start_web(self, index: Index, exchange: Exchange, endpoint: Endpoint) -> object:
+        async def live_calls() -> list[dict[str, object]]:
+            return await endpoint.ask(exchange.live)
+
+        async def sip() -> None:
+            if not endpoint.alive:
+                raise StartError("the sip thread has ended")
+
+        async def disk() -> None:
+            free = shutil.disk_usage(self._folder).free
+            floor = self._settings.recording.disk_floor_mb * 1_000_000
+            if free < floor:
+                raise StorageError(f"{free // 1_000_000} MB free, recording.disk_floor_mb asks for {floor // 1_000_000}")
+
+        async def writable() -> None:
+            await asyncio.to_thread(index.check_writable)
+
+        services = WebServices(
+            index=index,
+            folder=self._folder,
+            http=self._settings.http,
+            metrics=self._metrics,
+            live_calls=live_calls,
+            checks={"sip": sip, "index": writable, "disk": disk},
+        )
+        return await start(build_app(services), self._settings.http.host, self._settings.http.port)
+
+    def _listen_for_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+
+    async def _watch_disk(self) -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                self._metrics.disk_free.set(shutil.disk_usage(self._folder).free)
+            await asyncio.sleep(_DISK_WATCH_S)
+
+    async def _drain(self, exchange: Exchange) -> None:
+        """Refuse new calls; let those that are up end by themselves, until the limit or a second signal."""
+        exchange.admission.draining = True
+        self._stopping.clear()
+        limit = self._settings.sip.drain_timeout_s
+        _log.info("draining", calls=exchange.count, limit_s=limit)
+        deadline = asyncio.get_running_loop().time() + limit
+        while exchange.count and not self._stopping.is_set() and asyncio.get_running_loop().time() < deadline:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), 0.1)
+
+
+def _check_folder(folder: Path) -> None:
+    probe = folder / ".probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise StartError(
+            f"recordings cannot be written to {folder}: {error.strerror}; change recording.folder or the folder's rights"
+        ) from None
+
+
+def _raise_descriptor_limit() -> None:
+    """Two sockets a leg, and a file: use what the system allows."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,282 @@
+"""Taking up what a crash interrupted, from the files in the recordings' folder alone.
+
+The next start, before any call, does in this order (a composition root joins the first step with `recorder.media`):
+
+1. for each of `find_unfinished`: repair its audio, give it its final name, write its `recovered_manifest`;
+2. `reindex`: makes the manifests that are missing, and enters in the index what it lacks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import structlog
+
+from recorder.errors import StorageError
+from recorder.identifiers import RecordingName
+from recorder.library.database import EntryError
+from recorder.library.durable import TEMPORARY_SUFFIX
+from recorder.library.index import Index, IndexEntry
+from recorder.library.manifest import (
+    AUDIO_SUFFIX,
+    MANIFEST_SUFFIX,
+    AudioFormat,
+    CommittedFile,
+    Manifest,
+    NameParts,
+    WrittenFile,
+    manifest_path,
+)
+from recorder.library.spill import find_spills, read_spill
+
+_log = structlog.get_logger()
+
+PART_SUFFIX = ".part"
+_BATCH = 200
+_ENCODINGS = {"PCM_16": "pcm_s16le", "PCM_U8": "pcm_u8", "ULAW": "pcm_mulaw", "ALAW": "pcm_alaw"}
+
+
+@dataclass(slots=True)
+class ReindexReport:
+    """What `reindex` did: recordings and CDRs entered, manifests made, and what could not be taken up, with why."""
+
+    recordings: int = 0
+    cdrs: int = 0
+    manifests: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def find_unfinished(folder: Path) -> list[Path]:
+    """List the recordings that were being written when the process ended. Raises StorageError."""
+    return [path for path in _files(folder) if path.name.endswith(PART_SUFFIX)]
+
+
+def recording_name(path: Path) -> RecordingName:
+    """The identity of a recording, its manifest or its unfinished file. Raises ValueError for a foreign name."""
+    stem = path.name.removesuffix(PART_SUFFIX)
+    for suffix in (AUDIO_SUFFIX, MANIFEST_SUFFIX):
+        stem = stem.removesuffix(suffix)
+    return RecordingName.parse(stem)
+
+
+def recovered_manifest(
+    name: RecordingName,
+    file: WrittenFile,
+    audio: AudioFormat | None = None,
+    ended_ms: int | None = None,
+    cdr: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Make the manifest of a recording whose call's facts died with the process.
+
+    `ended_ms` is epoch milliseconds, by default the time of the last write to `file`; `audio` defaults to 8 kHz 16-bit
+    mono. Without `cdr`, one is made that says what the file proves: a call that failed because the recorder restarted.
+    """
+    audio = audio or AudioFormat()
+    if ended_ms is None:
+        try:
+            ended_ms = file.path.stat().st_mtime_ns // 1_000_000
+        except OSError:
+            ended_ms = name.dialog_timestamp_ms
+    duration_s = file.samples / audio.sample_rate_hz
+    return Manifest(
+        name=NameParts.of(name),
+        file_name=name.stem + AUDIO_SUFFIX,
+        format=audio,
+        duration_s=duration_s,
+        samples=file.samples,
+        bytes=file.bytes,
+        sha256=file.sha256,
+        started_ms=name.dialog_timestamp_ms,
+        ended_ms=max(ended_ms, name.dialog_timestamp_ms),
+        recovered=True,
+        cdr=dict(cdr) if cdr is not None else _cdr_of(name, max(ended_ms, name.dialog_timestamp_ms), duration_s),
+    )
+
+
+def manifest_from_audio(path: Path) -> Manifest:
+    """Make a manifest from a finished recording that has none. Reads the whole file. Raises StorageError."""
+    try:
+        name = recording_name(path)
+        info = soundfile.info(str(path))
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            size = os.fstat(file.fileno()).st_size
+    except (OSError, ValueError, soundfile.SoundFileError) as error:
+        raise StorageError(f"{path}: no manifest can be made of it: {error}") from error
+    audio = AudioFormat(
+        sample_rate_hz=info.samplerate,
+        channels=info.channels,
+        encoding=_ENCODINGS.get(info.subtype, info.subtype.lower()),
+    )
+    return recovered_manifest(name, CommittedFile(path, info.frames, size, sha256), audio)
+
+
+def reindex(folder: Path, index: Index, settled_s: float = 0) -> ReindexReport:
+    """Enter in the index every recording in `folder` that it lacks, with its CDR and its usage entry.
+
+    Makes the manifest of a recording that has none first, and takes in the CDRs that an earlier process had to leave
+    behind. One file that cannot be used is a line in the report's `problems`, and the rest goes on. Beside a running
+    recorder give `settled_s`: files written to less than so many seconds ago are left to it. Raises StorageError when
+    the folder or the index as a whole cannot be used.
+    """
+    report = ReindexReport()
+    # First: a CDR that was kept says more than the one made for a recovered recording.
+    _take_in_spills(folder, index, report)
+    before_ns = time.time_ns() - int(settled_s * 1e9)
+    paths = [path for path in _files(folder) if path.name.endswith((AUDIO_SUFFIX, MANIFEST_SUFFIX, TEMPORARY_SUFFIX))]
+    names = {path.name for path in paths}
+    _remove_leftovers(paths, before_ns)
+    recordings = [path for path in paths if path.name.endswith(AUDIO_SUFFIX) and _is_ours(path)]
+    known = index.known_files([path.name for path in recordings])
+    batch: list[IndexEntry] = []
+    for path in recordings:
+        has_manifest = manifest_path(path).name in names
+        if path.name in known and has_manifest:
+            continue
+        try:
+            if path.stat().st_mtime_ns > before_ns:
+                continue
+            manifest = _checked(path) if has_manifest else _made(path, folder, report)
+        except (StorageError, OSError) as error:
+            _note(report, str(error))
+            continue
+        if path.name not in known:
+            batch.append((_unknown_cdr(index, manifest.cdr), manifest))
+        if len(batch) >= _BATCH:
+            _add(index, batch, report)
+            batch = []
+    _add(index, batch, report)
+    _note_missing_audio(names, report)
+    return report
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(folder / entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+    except OSError as error:
+        raise StorageError(f"{folder}: the recordings' folder cannot be read: {error.strerror}") from error
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        recording_name(path)
+    except ValueError:
+        return False
+    return True
+
+
+def _remove_leftovers(paths: list[Path], before_ns: int) -> None:
+    for path in paths:
+        whole = path.with_name(path.name.removesuffix(TEMPORARY_SUFFIX))
+        if whole == path or not (_is_ours(whole) and whole.name.endswith(MANIFEST_SUFFIX)):
+            continue
+        try:
+            if path.stat().st_mtime_ns <= before_ns:
+                path.unlink()
+        except OSError as error:
+            _log.warning("leftover_not_removed", path=str(path), error=error.strerror)
+
+
+def _checked(path: Path) -> Manifest:
+    manifest = Manifest.read(manifest_path(path))
+    size = path.stat().st_size
+    if size != manifest.bytes:
+        raise StorageError(
+            f"{path}: has {size} bytes, and its manifest says {manifest.bytes}; not entered in the index"
+        )
+    return manifest
+
+
+def _made(path: Path, folder: Path, report: ReindexReport) -> Manifest:
+    manifest = manifest_from_audio(path)
+    manifest.write(folder)
+    report.manifests += 1
+    return manifest
+
+
+def _unknown_cdr(index: Index, cdr: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    try:
+        known = cdr is None or index.has_cdr(str(cdr["id"]), int(cdr["time"]))
+    except (LookupError, TypeError, ValueError):
+        known = False
+    return None if known else cdr
+
+
+def _add(index: Index, batch: list[IndexEntry], report: ReindexReport) -> None:
+    for entries in _together_or_apart(index, batch, report):
+        report.recordings += sum(manifest is not None for _, manifest in entries)
+        report.cdrs += sum(cdr is not None for cdr, _ in entries)
+
+
+def _together_or_apart(index: Index, batch: list[IndexEntry], report: ReindexReport) -> Iterator[list[IndexEntry]]:
+    try:
+        if batch:
+            index.add_calls(batch)
+            yield batch
+    except EntryError:
+        for cdr, manifest in batch:
+            try:
+                index.add_call(cdr, manifest)
+                yield [(cdr, manifest)]
+            except EntryError as error:
+                _note(report, str(error))
+
+
+def _note(report: ReindexReport, problem: str) -> None:
+    _log.warning("recovery_problem", problem=problem)
+    report.problems.append(problem)
+
+
+def _note_missing_audio(names: set[str], report: ReindexReport) -> None:
+    for name in sorted(names):
+        if name.endswith(MANIFEST_SUFFIX) and name.removesuffix(MANIFEST_SUFFIX) + AUDIO_SUFFIX not in names:
+            try:
+                recording_name(Path(name))
+            except ValueError:
+                continue
+            _note(report, f"{name}: a manifest without its recording")
+
+
+def _take_in_spills(folder: Path, index: Index, report: ReindexReport) -> None:
+    for path in find_spills(folder):
+        try:
+            cdrs = read_spill(path)
+        except StorageError as error:
+            _note(report, str(error))
+            continue
+        once = {(str(cdr.get("id")), str(cdr.get("time"))): cdr for cdr in cdrs}
+        unknown: list[IndexEntry] = [(cdr, None) for cdr in once.values() if _unknown_cdr(index, cdr) is not None]
+        problems = len(report.problems)
+        _add(index, unknown, report)
+        if len(report.problems) == problems:
+            path.unlink(missing_ok=True)
+
+
+def _cdr_of(name: RecordingName, ended_ms: int, duration_s: float) -> dict[str, Any]:
+    return {
+        "id": name.dialog_id,
+        "time": name.dialog_timestamp_ms,
+        "group_id": name.group_id,
+        "account_id": name.account_id,
+        "calling": "",
+        "called": "",
+        "result": "failed",
+        "reason": "recorder_restarted",
+        "answered_ms": None,
+        "ended_ms": ended_ms,
+        "duration_s": duration_s,
+        "sip_status": None,
+        "a_sip_call_id": None,
+        "b_sip_call_id": None,
+        "recorded": True,
+        "file": name.stem + AUDIO_SUFFIX,
+        "details": {"recovered": True},
+    }

@@ -1,0 +1,309 @@
+"""One recording in progress: two taps in, one file out, redacted before anything else sees the samples.
+
+The newest samples are held back (in the taps), so that a redaction can still reach back by its guard interval. The file
+holds the timeline: position 0 is the origin, and whatever could not be kept is silence of the right length, listed as a
+gap. When storage fails the call goes on; the loss is counted, and writing is tried again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from recorder.errors import StorageError
+from recorder.media.mixer import mix
+from recorder.media.part_file import PartFile, WrittenFile
+from recorder.media.redaction import Redactions, Span
+from recorder.media.source import LegName, Samples, SampleSource
+from recorder.media.timeline import Timeline
+
+_log = structlog.get_logger()
+
+Cause = Literal["ring_full", "storage", "failure"]
+
+# One round writes at most this much of a recording, so that one that catches up does not keep the others waiting.
+ROUND_S = 60
+# After n failures in a row the disk is tried again when another n * 0.2 s of sound have come, 2 s at the most.
+_RETRY_S = 0.2
+_RETRY_STEPS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch that was lost: silence in the file.
+
+    `start` and `length` are in samples, from the start of the file. `leg`: whose sound it was. The causes: `ring_full`
+    (nobody read in time), `storage` (the disk refused), `failure` (an error of ours ended the recording early).
+    """
+
+    cause: Cause
+    leg: Literal["a", "b", "both"]
+    start: int
+    length: int
+
+
+class Recording:
+    """The recording of one call.
+
+    `pump` and `finish` belong to the writer thread, `commit` to the one that keeps the file; `replace` and `redactions`
+    may be used from any thread, and the counts read.
+
+    Args:
+        path: the final name, `….wav`.
+        clock_rate_hz: of the bridge, and so of the file.
+        a, b: the legs' sources; None for a leg without media. A source is given to a recording once.
+        origin: position on the bridge clock of the file's first sample; None: the first that either source has.
+        guard_before_samples: how far a redaction reaches back; so much is held back.
+        guard_after_samples: how far a redaction reaches past its end.
+        tolerance_samples: held back beyond the guard: how far one leg may fall behind the other, or a redaction be
+            late, without loss. Default: 100 ms.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        clock_rate_hz: int,
+        *,
+        a: SampleSource | None = None,
+        b: SampleSource | None = None,
+        origin: int | None = None,
+        guard_before_samples: int = 0,
+        guard_after_samples: int = 0,
+        tolerance_samples: int | None = None,
+    ) -> None:
+        self.path = path
+        self.clock_rate_hz = clock_rate_hz
+        self.redactions = Redactions(guard_before_samples, guard_after_samples)
+        self.storage_errors = 0
+        self.lost_samples = 0
+        self.escaped_samples = 0
+        self.failure: BaseException | None = None
+        self.finished = False
+        self._timeline = Timeline(a, b, origin=origin, block_samples=clock_rate_hz)
+        tolerance = clock_rate_hz // 10 if tolerance_samples is None else tolerance_samples
+        self._hold_back = guard_before_samples + tolerance
+        self._part: PartFile | None = None
+        self._gaps: list[Gap] = []
+        self._to_erase: list[tuple[int, int]] = []
+        self._failures = 0
+        self._retry_at = 0
+        self._why: StorageError | None = None
+        self._handled = 0  # up to here in the file, samples are kept or counted as lost
+        self._length = 0
+
+    @property
+    def origin(self) -> int | None:
+        """Position on the bridge clock of the file's first sample; None as long as it is not decided."""
+        return self._timeline.origin
+
+    @property
+    def samples(self) -> int:
+        """Length of the file so far, in samples, silence for what was lost included."""
+        if self.finished:
+            return self._length
+        return 0 if self._timeline.origin is None else self._timeline.position - self._timeline.origin
+
+    @property
+    def duration_s(self) -> float:
+        """`samples` in seconds."""
+        return self.samples / self.clock_rate_hz
+
+    @property
+    def dropped_samples(self) -> int:
+        """Samples that full rings lost, both legs."""
+        return self._timeline.dropped_samples
+
+    @property
+    def late_samples(self) -> int:
+        """Samples with sound that came too late for their position, and are lost."""
+        return self._timeline.late_samples
+
+    @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """What was lost, in the order in which it was noticed; after `finish` in the file's order and within it."""
+        return tuple(self._gaps)
+
+    def spans(self) -> list[Span]:
+        """What was silenced, in samples of the file. After `finish` every span has an end within it."""
+        origin = self._timeline.origin
+        if origin is None:
+            return []
+        spans = []
+        for span in self.redactions.spans():
+            start = max(span.start - origin, 0)
+            end = None if span.end is None else span.end - origin
+            if self.finished:
+                end = self._length if end is None else min(end, self._length)
+            if end is None or start < end:
+                spans.append(replace(span, start=start, end=end))
+        return spans
+
+    def replace(self, leg: LegName, source: SampleSource | None) -> None:
+        """Give a leg another source, or none. What the old one still holds is read at the next `pump`."""
+        self._timeline.replace(leg, source)
+
+    def open(self) -> bool:
+        """Open the `.part` file, if it is not open. `pump` and `finish` do it too.
+
+        Returns:
+            Whether it is open. False: storage refused, which is counted; the next `pump` tries again.
+        """
+        if self._part is None:
+            try:
+                self._part = PartFile.create(self.path, self.clock_rate_hz)
+            except StorageError as error:
+                self._note_storage_error(error, self.samples)
+        return self._part is not None
+
+    def pump(self) -> int:
+        """Read, redact, mix and write what is due. Never raises StorageError.
+
+        Returns:
+            How many samples the file has grown by.
+        """
+        timeline = self._timeline
+        before = self.samples
+        # The leader is looked at before the legs are read, see Timeline.leader.
+        limit = timeline.leader() - self._hold_back
+        if timeline.origin is not None:
+            limit = min(limit, timeline.position + ROUND_S * self.clock_rate_hz)
+        self._advance(limit)
+        return self.samples - before
+
+    def finish(self, end_position: int | None = None) -> None:
+        """End the recording: the file covers [origin, end_position) exactly. Idempotent; never raises StorageError.
+
+        Args:
+            end_position: of the bridge clock; None: as far as the leg that is ahead has come. What the sources did not
+                reach is silence, what is beyond is cut off.
+        """
+        if self.finished:
+            return
+        timeline = self._timeline
+        if self.failure is None:
+            leader = timeline.leader()
+            end = leader if end_position is None else end_position
+            timeline.settle(end)
+        else:
+            end = timeline.position if end_position is None else end_position
+        origin = end if timeline.origin is None else timeline.origin
+        end = max(end, origin)
+        self.redactions.close(end)
+        self._retry_at = 0
+        if self.failure is None:
+            self._advance(end)
+        else:
+            self._lose("failure", self._handled, end - origin - self._handled)
+        self._length = end - origin
+        self._set_length()
+        self._gaps = sorted(self._clipped(self._length), key=lambda gap: (gap.start, gap.cause, gap.leg))
+        self.finished = True
+
+    def fail(self, error: BaseException) -> None:
+        """Give up on the sound from here on. `finish` still brings the file to its length."""
+        self.failure = error
+
+    def commit(self) -> WrittenFile:
+        """Make the finished file durable under its final name: slow, not for the writer thread. May be called again.
+
+        Raises:
+            StorageError: the disk refused, or there never was a file.
+        """
+        if self._part is None:
+            raise StorageError(f"{self.path}: was never written: {self._why}")
+        self._erase(self._to_erase)
+        return self._part.commit()
+
+    def _advance(self, limit: int) -> None:
+        if self._part is None and self._retry_at <= self.samples:
+            self.open()
+        timeline = self._timeline
+        for block in timeline.blocks(limit):
+            self.redactions.apply(block.position, block.a, block.b)
+            origin = timeline.origin
+            assert origin is not None
+            self._store(block.position - origin, mix(block.a, block.b))
+        if timeline.origin is not None:
+            for leg, start, length in timeline.take_gaps():
+                self._add_gap(Gap("ring_full", leg, start - timeline.origin, length))
+        self._erase_escaped()
+
+    def _store(self, at: int, samples: Samples) -> None:
+        self._handled = at + len(samples)
+        part = self._part
+        if part is None or at < self._retry_at:
+            self._lose("storage", at, len(samples))
+            return
+        if part.samples < at:
+            part.skip(at - part.samples)
+        try:
+            part.write(samples)
+        except StorageError as error:
+            kept = part.samples - at
+            self._lose("storage", at + kept, len(samples) - kept)
+            self._note_storage_error(error, at + len(samples))
+            return
+        if self._failures:
+            self._failures = 0
+            _log.warning("recording_storage_back", path=str(self.path), lost_samples=self.lost_samples)
+
+    def _set_length(self) -> None:
+        try:
+            if self.open():
+                assert self._part is not None
+                self._part.set_length(self._length)
+        except StorageError as error:
+            self._note_storage_error(error, self._length)
+
+    def _erase_escaped(self) -> None:
+        """Erase what was written before a redaction reached back to it. See Redactions.take_escaped."""
+        origin = self._timeline.origin
+        escaped = self.redactions.take_escaped()
+        if origin is not None and escaped:
+            stretches = [(max(0, start - origin), stop - origin) for start, stop in escaped if stop > origin]
+            self.escaped_samples += sum(stop - start for start, stop in stretches)
+            _log.error("redaction_reached_back_to_the_disk", path=str(self.path), samples=self.escaped_samples)
+            self._to_erase += stretches
+        if self._to_erase:
+            try:
+                self._erase(self._to_erase)
+            except StorageError as error:
+                self._note_storage_error(error, self.samples)
+
+    def _erase(self, stretches: list[tuple[int, int]]) -> None:
+        while stretches and self._part is not None:
+            self._part.erase(*stretches[0])
+            del stretches[0]
+
+    def _note_storage_error(self, error: StorageError, at: int) -> None:
+        if not self._failures:
+            _log.error("recording_storage_failed", path=str(self.path), error=str(error))
+        self._why = error
+        self.storage_errors += 1
+        self._failures += 1
+        self._retry_at = at + round(min(self._failures - 1, _RETRY_STEPS) * _RETRY_S * self.clock_rate_hz)
+
+    def _lose(self, cause: Cause, start: int, length: int) -> None:
+        if length > 0:
+            self.lost_samples += length
+            self._add_gap(Gap(cause, "both", start, length))
+
+    def _add_gap(self, gap: Gap) -> None:
+        """Add to the list; a gap that goes on where the last of its kind ended is one with it."""
+        for index in range(len(self._gaps) - 1, max(len(self._gaps) - 4, -1), -1):
+            last = self._gaps[index]
+            if (last.cause, last.leg, last.start + last.length) == (gap.cause, gap.leg, gap.start):
+                self._gaps[index] = replace(last, length=last.length + gap.length)
+                return
+        self._gaps.append(gap)
+
+    def _clipped(self, length: int) -> list[Gap]:
+        clipped = []
+        for gap in self._gaps:
+            start, stop = max(gap.start, 0), min(gap.start + gap.length, length)
+            if start < stop:
+                clipped.append(replace(gap, start=start, length=stop - start))
+        return clipped

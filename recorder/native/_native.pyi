@@ -1,0 +1,226 @@
+"""Types of the extension module. Written by hand; tests/native/test_stub.py holds it against the module.
+
+Threads: `[sip]` is the thread that runs pjsua2, `[writer]` the one writer thread, `[any]` any thread.
+A `[sip]` function raises RuntimeError when pjsua is not up, on a thread that pjlib does not know, and when pjproject
+refuses, with pjproject's own text.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+class Tap:
+    """What one leg says, from the bridge's clock to the writer, through a ring of bounded size.
+
+    A position is a sample count of the bridge's clock, common to all taps. `read` returns the timeline from `origin` on
+    without a break: what is missing (a jump of the clock, a full ring, the shut gate, a source that is silent or gone)
+    is zeros of the right length. Should the bridge's clock start again, the positions go on where they were.
+    """
+
+    def __init__(self, name: str, clock_rate_hz: int, samples_per_frame: int, capacity_samples: int) -> None:
+        """[sip] A tap in no bridge yet. `capacity_samples` is rounded up to whole frames; only sound takes room.
+
+        Choose the bridge's own rate and frame length: then a frame is copied once and never resampled.
+        """
+
+    @property
+    def name(self) -> str: ...
+    def attach(self, source_slot: int) -> None:
+        """[sip] Listen to this bridge slot; the first time, take a place in the bridge.
+
+        Again with another slot (re-INVITE, transfer): listen to that one too. The bridge itself drops a source that
+        leaves. Raises RuntimeError after `detach`: a ring has one producer in its life.
+
+        Also ends the bridge's reports to `Endpoint.onAudioMediaOpCompleted`, which would take the GIL on the media
+        thread.
+        """
+
+    def detach(self) -> None:
+        """[sip] Leave the bridge. Idempotent. What is in the ring can still be read.
+
+        The bridge lets go at its next tick, so up to a frame may still come in after the return.
+        """
+
+    @property
+    def origin(self) -> int | None:
+        """[any] Position of the first sample, or None before the first frame."""
+
+    @property
+    def position(self) -> int:
+        """[any] Position just past the last sample committed; 0 before the first frame."""
+
+    @property
+    def gated(self) -> bool:
+        """[any] Whether what comes in now is turned into zeros: shut, or waiting for the position it opens at."""
+
+    @property
+    def dropped_samples(self) -> int:
+        """[any] Samples of sound lost because the ring was full. Their place on the timeline is silence."""
+
+    def read(self, max_samples: int = 65536) -> tuple[int, npt.NDArray[np.int16]]:
+        """[writer] The next samples and the position of the first. Contiguous with the read before, always.
+
+        Empty when there is nothing new. The array owns its memory.
+        """
+
+    def take_gaps(self) -> list[tuple[int, int]]:
+        """[writer] Stretches dropped for a full ring and not taken yet: start position and length, in samples.
+
+        One that still grows comes in pieces that touch. At most 256 wait here; `dropped_samples` counts all.
+        """
+
+    def close_gate(self) -> int:
+        """[any] Shut the gate at once; returns the position from which on every sample is zero, until it is opened.
+
+        This holds for a frame that the bridge is putting at this very moment too: once this has returned, no sample
+        but zero at or past the position is in the ring or comes into it. Idempotent: a gate that is shut, or has not
+        yet reached the position it was to open at, returns the position it has been shut from.
+        """
+
+    def open_gate(self, after_samples: int = 0) -> int:
+        """[any] Open the gate `after_samples` (rounded up to whole frames) from now; returns the position of it.
+
+        Until there, zeros, also if it is shut and opened again before: every stretch from what `close_gate` returned
+        to what `open_gate` returned is silent. A frame being put at this very moment may be zeros past it: late, never
+        early. A gate that is open, or about to, stays as it is. Before the first frame there is no present position to
+        count from, and the gate opens at once.
+        """
+
+    def _put(self, position: int, samples: npt.NDArray[np.int16] | None) -> None:
+        """Tests only: one frame as the bridge would put it, None for silence. Runs without the GIL."""
+
+    def _put_run(self, position: int, frames: int, value: int) -> None:
+        """Tests only: `frames` frames of `value` back to back, without the GIL."""
+
+class StreamStatistics:
+    """The audio stream of one call, as pjmedia and RTCP count it. `rx` is what the far end sent us."""
+
+    @property
+    def codec(self) -> str:
+        """Encoding name of RFC 3551, such as "PCMU"."""
+
+    @property
+    def clock_rate_hz(self) -> int: ...
+    @property
+    def payload_type(self) -> int: ...
+    @property
+    def rx_packets(self) -> int: ...
+    @property
+    def rx_bytes(self) -> int: ...
+    @property
+    def rx_lost(self) -> int: ...
+    @property
+    def rx_discarded(self) -> int: ...
+    @property
+    def rx_reordered(self) -> int: ...
+    @property
+    def rx_duplicated(self) -> int: ...
+    @property
+    def tx_packets(self) -> int: ...
+    @property
+    def tx_bytes(self) -> int: ...
+    @property
+    def jitter_ms(self) -> float:
+        """Mean interarrival jitter of what we receive; 0 before the first estimate."""
+
+    @property
+    def rtt_ms(self) -> float:
+        """Mean round trip by RTCP; 0 before the first report."""
+
+    @property
+    def remote_rtp_address(self) -> str:
+        """Where packets come from, once some have; the SDP's address before. `1.2.3.4:5000`, `[::1]:5000` or ""."""
+
+    @property
+    def telephone_event_pt(self) -> int:
+        """Payload type of incoming RFC 4733 digits, -1 when not negotiated."""
+
+class InfoRequest:
+    """An INFO that came in within a dialog. Bytes that are not UTF-8 come as lone surrogates."""
+
+    @property
+    def call_id(self) -> int:
+        """pjsua's number of the call it came in on."""
+
+    @property
+    def token(self) -> int:
+        """What to answer or forward it by; never used twice in a process."""
+
+    @property
+    def content_type(self) -> str:
+        """With its parameters, as sent; "" when there is none."""
+
+    @property
+    def body(self) -> bytes:
+        """The bytes on the wire, as many as Content-Length says, or as came if it says more or is missing."""
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """All of them in order, name and value as sent, folded lines joined by one space."""
+
+def conference_slot(call_id: int) -> int:
+    """[sip] The bridge slot of a call's audio, -1 when it has none."""
+
+def connect(source_slot: int, sink_slot: int) -> None:
+    """[sip] Let `sink_slot` hear `source_slot`, from the bridge's next tick on. Again is no error.
+
+    Ends the bridge's reports to Python, as `Tap.attach` does.
+    """
+
+def disconnect(source_slot: int, sink_slot: int) -> None:
+    """[sip] End that. No error when they are not connected or one of them is gone."""
+
+def stream_statistics(call_id: int) -> StreamStatistics | None:
+    """[sip] Statistics of a call's audio stream; None when it has none (ask before the stream ends)."""
+
+def limits() -> dict[str, int]:
+    """[any] Compile-time limits of the pjproject libraries in use.
+
+    max_calls, max_accounts, max_conference_ports, max_ioqueue_handles, max_transactions, max_dialogs, max_modules,
+    max_packet_bytes, max_timers, max_url_bytes, max_codecs, max_log_level, udp_to_tcp_threshold_bytes.
+    """
+
+def pjproject_version() -> str:
+    """[any] Such as "2.17"."""
+
+def openssl_version() -> str:
+    """[any] The OpenSSL that is loaded, such as "OpenSSL 3.0.15 3 Sep 2024"."""
+
+def install_info(handler: Callable[[InfoRequest], object]) -> None:
+    """[sip] Have `handler` called with each INFO of a claimed dialog. Once, after `Endpoint.libStart`.
+
+    It runs inside `libHandleEvents` and may answer or forward the INFO at once, or keep its token for later. What it
+    raises goes to `sys.unraisablehook`, and the INFO is answered 500 unless it has been. Without an answer for 40 s an
+    INFO is answered 408; when its dialog ends, 487.
+    """
+
+def uninstall_info() -> None:
+    """[sip] Answer what is pending with 503 and drop the handler. Before `libDestroy`; idempotent."""
+
+def claim_info(call_id: int) -> None:
+    """[sip] Have the INFOs of this call's dialog come here. In `onIncomingCall` and right after `makeCall`; idempotent.
+
+    Not from another callback of the same call: a usage may not join while its dialog is telling the others.
+    Raises RuntimeError when the call has no dialog.
+    """
+
+def answer_info(token: int, code: int, reason: str = "", headers: list[tuple[str, str]] = []) -> bool:
+    """[sip] Answer with a final code (200 to 699), now or later. False when the request is gone or answered.
+
+    Raises ValueError for another code, or text that cannot stand in a SIP message.
+    """
+
+def forward_info(token: int, call_id: int) -> bool:
+    """[sip] Send the same INFO on the dialog of another call, and have its answer sent back.
+
+    Body, Content-Type and end-to-end headers go as they came, either way. Silence of the far end comes back as 408, a
+    transport that fails as 503, the end of the far leg as 481; none of them ends a call. False when it cannot be sent
+    (no established dialog there, or the token is gone or forwarded already): the answer is then still the caller's.
+    """
+
+def pending_infos() -> int:
+    """[sip] INFOs that have not had their final answer, forwarded ones included."""
+
+def _take_apart(packet: bytes, content_length: int) -> tuple[list[tuple[str, str]], str, bytes]:
+    """Tests only: headers, Content-Type and body of a SIP message; `content_length` is -1 when there is none."""

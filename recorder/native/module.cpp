@@ -1,0 +1,201 @@
+// The Python face of the native part; see _native.pyi for what each name means.
+//
+// The GIL: a pjsua call takes pjlib's locks, and a callback that comes while one is held (on the sip thread from a
+// dialog's event, on a media worker from RFC 4733 digits) takes the GIL. A thread that waited for such a lock with the
+// GIL in its hands could therefore wait for ever. So everything that may take a pjlib lock runs without the GIL, and the
+// INFO handler takes it when it is called. The ring's calls take no pjlib lock and keep it: they are shorter than
+// letting go of it.
+
+#include "bridge.hpp"
+#include "info.hpp"
+#include "pj.hpp"
+#include "tap.hpp"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace recorder;
+
+namespace {
+
+using WithoutGil = nb::call_guard<nb::gil_scoped_release>;
+using Samples = nb::ndarray<const std::int16_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+constexpr std::size_t kDefaultRead = 65536;
+constexpr std::uint64_t kMaxPosition = std::uint64_t{1} << 62; // millions of years: room for sums without overflow
+
+// Wire text may be anything; undecodable bytes come as lone surrogates, as in Python's own file names.
+nb::object text(const std::string &bytes) {
+    return nb::steal(PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "surrogateescape"));
+}
+
+nb::list header_list(const Headers &headers) {
+    nb::list list;
+    for (const auto &[name, value] : headers)
+        list.append(nb::make_tuple(text(name), text(value)));
+    return list;
+}
+
+nb::tuple read(Tap &tap, std::size_t max_samples) {
+    const auto [position, ready] = tap.ring().available();
+    const std::size_t count = std::min(ready, max_samples);
+    auto *samples = new std::int16_t[count];
+    const nb::capsule owner(samples, [](void *p) noexcept { delete[] static_cast<std::int16_t *>(p); });
+    tap.ring().read(samples, count);
+    return nb::make_tuple(position, nb::ndarray<nb::numpy, std::int16_t, nb::ndim<1>>(samples, {count}, owner));
+}
+
+void require_no_bridge(const Tap &tap) {
+    if (tap.attached())
+        throw std::runtime_error("the ring takes one producer, and this tap is in the bridge");
+}
+
+void put(Tap &tap, std::uint64_t position, const std::optional<Samples> &samples) {
+    require_no_bridge(tap);
+    if (position > kMaxPosition)
+        throw std::invalid_argument("position is out of range");
+    const nb::gil_scoped_release release;
+    tap.ring().put(position, samples ? samples->data() : nullptr, samples ? samples->size() : 0);
+}
+
+void put_run(Tap &tap, std::uint64_t position, std::size_t frames, std::int16_t value) {
+    require_no_bridge(tap);
+    if (position > kMaxPosition)
+        throw std::invalid_argument("position is out of range");
+    const nb::gil_scoped_release release;
+    const std::vector<std::int16_t> frame(tap.ring().samples_per_frame(), value);
+    for (; frames > 0; --frames, position += frame.size())
+        tap.ring().put(position, frame.data(), frame.size());
+}
+
+InfoHandler call_python(nb::callable callable) {
+    // It may be dropped by code that does not hold the GIL.
+    std::shared_ptr<nb::callable> shared(new nb::callable(std::move(callable)), [](nb::callable *p) {
+        const nb::gil_scoped_acquire acquire;
+        delete p;
+    });
+    return [shared](const InfoRequest &request) {
+        const nb::gil_scoped_acquire acquire;
+        try {
+            (*shared)(request);
+            return true;
+        } catch (nb::python_error &error) {
+            error.discard_as_unraisable(*shared); // sys.unraisablehook
+        } catch (const std::exception &error) {   // the request could not be made into a Python object
+            PyErr_SetString(PyExc_RuntimeError, error.what());
+            PyErr_WriteUnraisable(shared->ptr());
+        }
+        return false;
+    };
+}
+
+Tap *make_tap(std::string name, unsigned clock_rate_hz, unsigned samples_per_frame, std::size_t capacity_samples) {
+    if (clock_rate_hz == 0 || clock_rate_hz > 192000)
+        throw std::invalid_argument("clock_rate_hz must be 1 to 192000");
+    if (samples_per_frame == 0 || samples_per_frame > clock_rate_hz)
+        throw std::invalid_argument("samples_per_frame must be 1 to one second");
+    if (capacity_samples < samples_per_frame || capacity_samples > std::size_t{3600} * clock_rate_hz)
+        throw std::invalid_argument("capacity_samples must be one frame to one hour");
+    return new Tap(std::move(name), clock_rate_hz, samples_per_frame, capacity_samples);
+}
+
+void bind_tap(nb::module_ &m) {
+    nb::class_<Tap>(m, "Tap")
+        .def(nb::new_(&make_tap), "name"_a, "clock_rate_hz"_a, "samples_per_frame"_a, "capacity_samples"_a)
+        .def_prop_ro("name", &Tap::name)
+        .def("attach", &Tap::attach, "source_slot"_a, WithoutGil())
+        .def("detach", &Tap::detach, WithoutGil())
+        .def_prop_ro("origin",
+                     [](Tap &tap) {
+                         return tap.ring().started() ? std::optional(tap.ring().origin()) : std::nullopt;
+                     })
+        .def_prop_ro("position", [](Tap &tap) { return tap.ring().position(); })
+        .def_prop_ro("gated", [](Tap &tap) { return tap.ring().gated(); })
+        .def_prop_ro("dropped_samples", [](Tap &tap) { return tap.ring().dropped_samples(); })
+        .def("read", &read, "max_samples"_a = kDefaultRead)
+        .def("take_gaps", [](Tap &tap) { return tap.ring().take_gaps(); })
+        .def("close_gate", [](Tap &tap) { return tap.ring().close_gate(); })
+        .def(
+            "open_gate",
+            [](Tap &tap, std::uint64_t after_samples) {
+                if (after_samples > kMaxPosition)
+                    throw std::invalid_argument("after_samples is out of range");
+                return tap.ring().open_gate(after_samples);
+            },
+            "after_samples"_a = 0)
+        .def("_put", &put, "position"_a, "samples"_a.none())
+        .def("_put_run", &put_run, "position"_a, "frames"_a, "value"_a);
+}
+
+void bind_bridge(nb::module_ &m) {
+    nb::class_<StreamStatistics>(m, "StreamStatistics")
+        .def_ro("codec", &StreamStatistics::codec)
+        .def_ro("clock_rate_hz", &StreamStatistics::clock_rate_hz)
+        .def_ro("payload_type", &StreamStatistics::payload_type)
+        .def_ro("rx_packets", &StreamStatistics::rx_packets)
+        .def_ro("rx_bytes", &StreamStatistics::rx_bytes)
+        .def_ro("rx_lost", &StreamStatistics::rx_lost)
+        .def_ro("rx_discarded", &StreamStatistics::rx_discarded)
+        .def_ro("rx_reordered", &StreamStatistics::rx_reordered)
+        .def_ro("rx_duplicated", &StreamStatistics::rx_duplicated)
+        .def_ro("tx_packets", &StreamStatistics::tx_packets)
+        .def_ro("tx_bytes", &StreamStatistics::tx_bytes)
+        .def_ro("jitter_ms", &StreamStatistics::jitter_ms)
+        .def_ro("rtt_ms", &StreamStatistics::rtt_ms)
+        .def_ro("remote_rtp_address", &StreamStatistics::remote_rtp_address)
+        .def_ro("telephone_event_pt", &StreamStatistics::telephone_event_pt);
+
+    m.def("conference_slot", &conference_slot, "call_id"_a, WithoutGil());
+    m.def("connect", &recorder::connect, "source_slot"_a, "sink_slot"_a, WithoutGil());
+    m.def("disconnect", &disconnect, "source_slot"_a, "sink_slot"_a, WithoutGil());
+    m.def("stream_statistics", &stream_statistics, "call_id"_a, WithoutGil());
+    m.def("limits", [] {
+        nb::dict result;
+        for (const auto &[name, value] : limits())
+            result[name] = value;
+        return result;
+    });
+    m.def("pjproject_version", &pjproject_version);
+    m.def("openssl_version", &openssl_version);
+}
+
+void bind_info(nb::module_ &m) {
+    nb::class_<InfoRequest>(m, "InfoRequest")
+        .def_ro("call_id", &InfoRequest::call_id)
+        .def_ro("token", &InfoRequest::token)
+        .def_prop_ro("content_type", [](const InfoRequest &r) { return text(r.message->content_type); })
+        .def_prop_ro("body", [](const InfoRequest &r) { return nb::bytes(r.message->body.data(), r.message->body.size()); })
+        .def_prop_ro("headers", [](const InfoRequest &r) { return header_list(r.message->headers); });
+
+    m.def("install_info", [](nb::callable handler) {
+        InfoHandler native = call_python(std::move(handler));
+        const nb::gil_scoped_release release;
+        install_info(std::move(native));
+    }, "handler"_a);
+    m.def("uninstall_info", &uninstall_info, WithoutGil());
+    m.def("claim_info", &claim_info, "call_id"_a, WithoutGil());
+    m.def("answer_info", &answer_info, "token"_a, "code"_a, "reason"_a = "", "headers"_a = Headers{}, WithoutGil());
+    m.def("forward_info", &forward_info, "token"_a, "call_id"_a, WithoutGil());
+    m.def("pending_infos", &pending_infos);
+    m.def("_take_apart", [](const nb::bytes &packet, long content_length) {
+        const WireMessage message = take_apart(std::string_view(packet.c_str(), packet.size()), content_length);
+        return nb::make_tuple(header_list(message.headers), text(message.content_type),
+                              nb::bytes(message.body.data(), message.body.size()));
+    }, "packet"_a, "content_length"_a);
+}
+
+} // namespace
+
+NB_MODULE(_native, m) {
+    bind_tap(m);
+    bind_bridge(m);
+    bind_info(m);
+}

@@ -1,0 +1,138 @@
+"""One recording as its call sees it: a native tap a leg, what was silenced, and the manifest at the end.
+
+`manifest` runs on the thread that keeps the file; everything else on the sip thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from recorder import native
+from recorder.calls.events import Side
+from recorder.identifiers import RecordingName
+from recorder.library.manifest import (
+    AudioFormat,
+    GapFacts,
+    LegFacts,
+    Legs,
+    Manifest,
+    NameParts,
+    Parties,
+    RedactionFacts,
+    WrittenFile,
+)
+from recorder.media.recording import Recording
+from recorder.settings import Settings
+
+FRAMES_PER_SECOND = 50  # the bridge's tick is 20 ms
+
+
+class Take:
+    """The recording of one call, from its answer to its end.
+
+    Args:
+        origin: position on the bridge's clock at the answer: the file's first sample.
+    """
+
+    def __init__(self, name: RecordingName, settings: Settings, origin: int) -> None:
+        rate = settings.media.clock_rate_hz
+        redaction = settings.redaction
+        self.name = name
+        self.file_name = f"{name.stem}.wav"
+        self.end_position: int | None = None
+        self._guard_after = rate * redaction.guard_after_ms // 1000
+        capacity = round(rate * settings.media.ring_s)
+        self._taps = {
+            side: native.Tap(side.value, rate, rate // FRAMES_PER_SECOND, capacity) for side in (Side.A, Side.B)
+        }
+        self.recording = Recording(
+            settings.recording.folder / self.file_name,
+            rate,
+            a=self._taps[Side.A],
+            b=self._taps[Side.B],
+            origin=origin,
+            guard_before_samples=rate * redaction.guard_before_ms // 1000,
+            guard_after_samples=self._guard_after,
+        )
+        self._legs: dict[Side, LegFacts] = {}
+
+    def attach(self, side: Side, slot: int) -> None:
+        """Listen to a leg's slot on the bridge, from the bridge's next tick on."""
+        self._taps[side].attach(slot)
+
+    def mute(self, position: int, step: str, control: Literal["application", "operator"]) -> None:
+        """Silence both legs at `position`, now. On return no sample from here on gets past the taps."""
+        for tap in self._taps.values():
+            tap.close_gate()
+        self.recording.redactions.begin(position, step, control)
+
+    def unmute(self, position: int, step: str, control: Literal["application", "operator"], *, last: bool) -> None:
+        """End a step at `position`, now; the gates open, after the guard, when it was the `last` one."""
+        if last:
+            opened = [tap.open_gate(self._guard_after) for tap in self._taps.values()]
+            position = max(position, *(open_from - self._guard_after for open_from in opened))
+        self.recording.redactions.end(position, step, control)
+
+    def stop(self, position: int, legs: Mapping[Side, LegFacts]) -> None:
+        """The call ends at `position`: nothing later is recorded. `legs` is what the manifest says of each leg."""
+        self._legs = dict(legs)
+        self.end_position = position
+        for tap in self._taps.values():
+            tap.detach()
+
+    def manifest(self, written: WrittenFile, cdr: Mapping[str, Any]) -> Manifest:
+        """Describe the finished file."""
+        recording, rate = self.recording, self.recording.clock_rate_hz
+        return Manifest(
+            name=NameParts.of(self.name),
+            file_name=self.file_name,
+            format=AudioFormat(sample_rate_hz=rate),
+            duration_s=written.samples / rate,
+            samples=written.samples,
+            bytes=written.bytes,
+            sha256=written.sha256,
+            started_ms=cdr["time"],
+            answered_ms=cdr["answered_ms"],
+            ended_ms=cdr["ended_ms"],
+            parties=Parties(calling=cdr["calling"], called=cdr["called"]),
+            legs=Legs(a=self._legs.get(Side.A), b=self._legs.get(Side.B)),
+            gaps=tuple(
+                GapFacts(
+                    leg=gap.leg,
+                    cause=gap.cause,
+                    start_sample=gap.start,
+                    samples=gap.length,
+                    start_s=gap.start / rate,
+                    duration_s=gap.length / rate,
+                )
+                for gap in recording.gaps
+            ),
+            redactions=tuple(
+                RedactionFacts(
+                    start_sample=span.start,
+                    samples=(span.end or span.start) - span.start,
+                    start_s=span.start / rate,
+                    duration_s=((span.end or span.start) - span.start) / rate,
+                    step=",".join(step for step in span.steps if step) or None,
+                    control=",".join(span.controls),
+                    resumed=not span.unresumed,
+                )
+                for span in recording.spans()
+            ),
+            dropped_samples=recording.dropped_samples,
+            cdr=dict(cdr),
+        )
+
+
+def leg_facts(streams: Sequence[native.StreamStatistics], sip_call_id: str | None) -> LegFacts:
+    """What the manifest says of a leg: its last codec and address, the packets of all its streams."""
+    if not streams:
+        return LegFacts(sip_call_id=sip_call_id)
+    return LegFacts(
+        sip_call_id=sip_call_id,
+        codec=streams[-1].codec,
+        remote_media=streams[-1].remote_rtp_address,
+        rx_packets=sum(stream.rx_packets for stream in streams),
+        rx_lost=sum(stream.rx_lost for stream in streams),
+    )

@@ -1,0 +1,168 @@
+"""`/api/v1/recordings/{dialogId}/audio`: the recording itself, whole or in part, each playback metered.
+
+An access is entered in the usage ledger before the first byte leaves; when the ledger cannot be written, nothing is
+handed out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+import structlog
+from aiohttp import web
+
+from recorder.errors import NotFoundError, StorageError
+from recorder.identifiers import RecordingName
+from recorder.library.manifest import AUDIO_SUFFIX
+from recorder.library.search import RecordingEntry
+from recorder.web.auth import CALLER, QUERY_PARAMETER, Caller
+from recorder.web.byte_ranges import ByteRange, requested_range
+from recorder.web.parameters import check_parameters
+from recorder.web.playback import Playbacks
+from recorder.web.problems import PreconditionFailedError
+from recorder.web.recordings import DIALOG_ID_PARAMETER, find_recording
+from recorder.web.resource import Resource
+from recorder.web.services import SERVICES
+
+_log = structlog.get_logger()
+
+PLAYBACKS: web.AppKey[Playbacks] = web.AppKey("playbacks", Playbacks)
+
+
+async def get_audio(request: web.Request) -> web.StreamResponse:
+    """Hand out the audio, or the part of it that is asked for."""
+    check_parameters(request, QUERY_PARAMETER)
+    entry = await find_recording(request)
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-store",
+        "Content-Disposition": f'attachment; filename="{_checked_name(entry)}"',
+        "ETag": f'"{entry.sha256}"',
+    }
+    if _not_modified(request, entry.sha256):
+        return web.Response(status=304, headers=headers)
+    part: ByteRange | None = None
+    if request.method == "GET":
+        part = requested_range(
+            request.headers.get("Range"), request.headers.get("If-Range"), headers["ETag"], entry.bytes
+        )
+    wanted = part or ByteRange(0, entry.bytes)
+    response = web.StreamResponse(status=206 if part else 200, headers=headers)
+    response.content_type = "audio/wav"
+    response.content_length = wanted.count
+    if part:
+        response.headers["Content-Range"] = part.content_range(entry.bytes)
+
+    file = await asyncio.to_thread(_open, request.app[SERVICES].folder, entry)
+    try:
+        if request.method == "GET":
+            await _meter(request, entry, wanted)
+        await response.prepare(request)
+        if request.method == "GET":
+            await _send(request, file, wanted)
+        await response.write_eof()
+    finally:
+        await asyncio.to_thread(file.close)
+    return response
+
+
+def _not_modified(request: web.Request, etag: str) -> bool:
+    """RFC 9110, section 13.2.2. Raises PreconditionFailedError."""
+    required = request.if_match
+    if required is not None and not any(tag.value in (etag, "*") and not tag.is_weak for tag in required):
+        raise PreconditionFailedError(f"the recording is the version {etag}, which If-Match does not name")
+    known = request.if_none_match
+    return known is not None and any(tag.value in (etag, "*") for tag in known)
+
+
+def _checked_name(entry: RecordingEntry) -> str:
+    """The file's name, from the index and checked once more: it can lead nowhere but into the folder."""
+    try:
+        name = RecordingName.parse(entry.file_name.removesuffix(AUDIO_SUFFIX)).stem + AUDIO_SUFFIX
+    except ValueError as error:
+        raise StorageError(f"the index names a file that is no recording's: {error}") from error
+    if name != entry.file_name:
+        raise StorageError(f"the index names a file that is no recording's: {entry.file_name!r}")
+    return name
+
+
+def _open(folder: Path, entry: RecordingEntry) -> BinaryIO:
+    path = folder / _checked_name(entry)
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
+    except FileNotFoundError as error:
+        raise NotFoundError(f"the file of this recording is gone: {entry.file_name}") from error
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode) or status.st_size != entry.bytes:
+        file.close()
+        raise StorageError(f"{path}: is not the {entry.bytes} bytes that were recorded; restore the file")
+    return file
+
+
+async def _meter(request: web.Request, entry: RecordingEntry, wanted: ByteRange) -> None:
+    services, playbacks, caller = request.app[SERVICES], request.app[PLAYBACKS], request[CALLER]
+    assert isinstance(caller, Caller)
+    if not playbacks.begins(caller.name, entry.file_name, wanted, time.monotonic()):
+        return
+    try:
+        at_ms = time.time_ns() // 1_000_000
+        await asyncio.to_thread(services.index.add_access, "playback", caller.name, at_ms, entry)
+    except BaseException:
+        playbacks.forget(caller.name, entry.file_name)
+        raise
+    services.metrics.accesses.labels("playback").inc()
+    _log.info("recording_accessed", kind="playback", who=caller.name, file=entry.file_name)
+
+
+async def _send(request: web.Request, file: BinaryIO, wanted: ByteRange) -> None:
+    """Let the kernel copy the file to the socket. Once the headers are out, a failure can only end the connection."""
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("the client is gone")
+    try:
+        sent = await asyncio.get_running_loop().sendfile(transport, file, wanted.start, wanted.count)
+    except ConnectionError:
+        raise
+    except OSError as error:
+        _log.error("audio_not_read", file=request.path, error=error.strerror)
+        sent = -1
+    if sent != wanted.count:
+        transport.abort()
+        raise ConnectionResetError("the file could not be sent whole")
+
+
+_BINARY = {"audio/wav": {"schema": {"type": "string", "contentMediaType": "audio/wav"}}}
+RESOURCES = (
+    Resource(
+        "GET",
+        "/api/v1/recordings/{dialogId}/audio",
+        get_audio,
+        "viewer",
+        {
+            "operationId": "getAudio",
+            "tags": ["recordings"],
+            "summary": "The recording as a WAV file, whole or a range of it",
+            "description": "Each playback is metered; further ranges of one playback are not.",
+            "parameters": [
+                DIALOG_ID_PARAMETER,
+                {"name": "Range", "in": "header", "description": "One range of bytes.", "schema": {"type": "string"}},
+                {"name": "If-Range", "in": "header", "description": "An ETag.", "schema": {"type": "string"}},
+            ],
+            "responses": {
+                "200": {"description": "The whole file.", "content": _BINARY},
+                "206": {"description": "The range.", "content": _BINARY},
+                "304": {"description": "If-None-Match names this version."},
+                "412": {"$ref": "#/components/responses/Problem"},
+                "416": {"$ref": "#/components/responses/Problem"},
+            },
+        },
+        token_in_query=True,
+    ),
+)
