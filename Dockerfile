@@ -19,7 +19,8 @@ FROM debian:bookworm-slim
 WORKDIR /app
 COPY scripts/bootstrap scripts/bootstrap
 RUN scripts/bootstrap --runtime-only && rm -rf build scripts /var/lib/apt/lists/* \
-    && useradd --system --home-dir /var/lib/recorder --create-home recorder
+    && useradd --system --home-dir /var/lib/recorder recorder \
+    && install --directory --owner recorder --group recorder /var/lib/recorder
 COPY --from=build /opt/recorder /opt/recorder
 COPY --from=build /app/.venv .venv
 COPY config/recorder.yaml /etc/recorder/recorder.yaml

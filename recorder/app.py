@@ -10,12 +10,14 @@ import shutil
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import structlog
+from aiohttp.web import AppRunner
 
 from recorder import __version__, log, native
 from recorder.calls.events import Invite
-from recorder.errors import RecorderError, StartError, StorageError
+from recorder.errors import RecorderError, StartError
 from recorder.exchange import Exchange
 from recorder.library.index import Index
 from recorder.library.keeper import EndedCall, Keeper
@@ -28,7 +30,10 @@ from recorder.session import Services
 from recorder.settings import Settings
 from recorder.sip.endpoint import Endpoint
 from recorder.sip.leg import Leg
-from recorder.web.server import WebServices, build_app, start
+from recorder.web.app import build_app
+from recorder.web.health import disk_check, index_check
+from recorder.web.server import start
+from recorder.web.services import Services as WebServices
 
 _log = structlog.get_logger()
 
@@ -133,32 +138,30 @@ class _Recorder:
         stack.callback(endpoint.stop)
         return index, exchange, endpoint
 
-    async def _start_web(self, index: Index, exchange: Exchange, endpoint: Endpoint) -> object:
-        async def live_calls() -> list[dict[str, object]]:
+    async def _start_web(self, index: Index, exchange: Exchange, endpoint: Endpoint) -> AppRunner:
+        settings, metrics = self._settings, self._metrics
+
+        async def live_calls() -> list[dict[str, Any]]:
             return await endpoint.ask(exchange.live)
 
-        async def sip() -> None:
+        async def sip_bound() -> None:
             if not endpoint.alive:
-                raise StartError("the sip thread has ended")
+                raise StartError("the SIP thread has ended; restart the recorder and report its last log lines")
 
-        async def disk() -> None:
-            free = shutil.disk_usage(self._folder).free
-            floor = self._settings.recording.disk_floor_mb * 1_000_000
-            if free < floor:
-                raise StorageError(f"{free // 1_000_000} MB free, recording.disk_floor_mb asks for {floor // 1_000_000}")
-
-        async def writable() -> None:
-            await asyncio.to_thread(index.check_writable)
-
+        floor_bytes = settings.recording.disk_floor_mb * 1_000_000
         services = WebServices(
             index=index,
             folder=self._folder,
-            http=self._settings.http,
-            metrics=self._metrics,
+            http=settings.http,
+            metrics=metrics,
             live_calls=live_calls,
-            checks={"sip": sip, "index": writable, "disk": disk},
+            readiness={
+                "sip": sip_bound,
+                "index": index_check(index),
+                "disk": disk_check(self._folder, floor_bytes, metrics.disk_free),
+            },
         )
-        return await start(build_app(services), self._settings.http.host, self._settings.http.port)
+        return await start(build_app(services), settings.http.host, settings.http.port)
 
     def _listen_for_signals(self) -> None:
         loop = asyncio.get_running_loop()

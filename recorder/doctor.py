@@ -218,7 +218,7 @@ def _load(name: str) -> tuple[Any, str]:
     except Exception as error:  # noqa: BLE001  # a library that cannot be loaded fails in many ways
         return None, _reason(error)
     # A folder of sources without a built module in it imports as well, as an empty namespace.
-    return (module, "") if module.__file__ else (None, "not built")
+    return (module, "") if getattr(module, "__file__", None) else (None, "not built")
 
 
 def _ask(module: Any, function: str) -> tuple[Any, str]:

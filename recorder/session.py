@@ -121,7 +121,7 @@ class Session:
             "called": self.invite.called,
             "started_ms": self.invite.time_ms,
             "answered_ms": self._epoch_ms(call.answered_at),
-            "recorded": self.take is not None,
+            "recorded": self.take is not None and self.take.began,
             "muted": bool(self._open_steps),
         }
 
@@ -181,22 +181,22 @@ class Session:
         self._attach_taps()
 
     def _attach_taps(self) -> None:
+        if self.take is None and self.decision is not None and self.decision.unrecorded_because is None:
+            identity = self.identity
+            name = RecordingName(identity.group_id, identity.account_id, self.invite.time_ms, identity.dialog_id)
+            self.take = Take(name, self._services.settings)
         for side, leg in self._legs.items():
             if self.take is not None and leg.slot >= 0:
                 self.take.attach(side, leg.slot)
 
     def _start_recording(self) -> None:
-        decision, metrics = self.decision, self._services.metrics
-        if decision is None or decision.unrecorded_because is not None:
-            metrics.calls_unrecorded.labels(decision.unrecorded_because if decision else "no_account").inc()
-            return
-        identity = self.identity
-        name = RecordingName(identity.group_id, identity.account_id, self.invite.time_ms, identity.dialog_id)
-        self.take = Take(name, self._services.settings, self._services.endpoint.position)
-        for step in self._open_steps:
-            self.take.mute(self._services.endpoint.position, step, "application")
         self._attach_taps()
-        self._services.writer.begin(self.take.recording)
+        if self.take is None:
+            because = self.decision.unrecorded_because if self.decision else None
+            self._services.metrics.calls_unrecorded.labels(because or "no_account").inc()
+            return
+        services = self._services
+        services.writer.begin(self.take.begin(services.endpoint.position, self._open_steps))
 
     def _stop_recording(self) -> None:
         if self.take is not None:
@@ -273,7 +273,7 @@ class Session:
                 _log.warning("redaction_not_resumed", dialog_id=record.id, steps=sorted(self._open_steps))
         _log.info("call", **record.as_dict())
         ended = call.ended_at or time.monotonic()
-        if take is None:
+        if take is None or not take.began:
             self._services.keeper.submit(EndedCall(record.as_dict(), None, None, ended))
             return
         cdr = record.as_dict()
@@ -285,6 +285,7 @@ class Session:
     def _detail_record(self, termination: Termination) -> CallDetailRecord:
         call, decision, identity = self._call, self.decision, self.identity
         b_leg = self._legs.get(Side.B)
+        recorded = self.take if self.take is not None and self.take.began else None
         ended_at = call.ended_at or time.monotonic()
 
         def since_invite(moment: float | None) -> float | None:
@@ -305,8 +306,8 @@ class Session:
             sip_status=termination.sip_status,
             a_sip_call_id=self.invite.sip_call_id,
             b_sip_call_id=b_leg.sip_call_id if b_leg else None,
-            recorded=self.take is not None,
-            file=self.take.file_name if self.take else None,
+            recorded=recorded is not None,
+            file=recorded.file_name if recorded else None,
             details={
                 "trunk": decision.trunk if decision else None,
                 "target": decision.target if decision else None,

@@ -41,7 +41,7 @@ def warnings(settings: Settings) -> list[str]:
     """What is allowed and most likely not meant, one line each: `key.path: what happens; what to do`."""
     return [
         f"{dotted(path)}: {text}"
-        for check in (_calls_that_go_nowhere, _never_matched, _recording_off, _open_doors, _missing_transports)
+        for check in (_calls_that_go_nowhere, _never_matched, _recording_off, _doors, _missing_transports)
         for path, text in check(settings)
     ]
 
@@ -165,14 +165,13 @@ def _recording_off(settings: Settings) -> Iterator[Fault]:
         yield ("accounts",), "none has record: true, so nothing is recorded; recording is off unless an account says so"
 
 
-def _open_doors(settings: Settings) -> Iterator[Fault]:
-    if not ip_address(settings.http.host).is_loopback and not settings.http.tokens:
+def _doors(settings: Settings) -> Iterator[Fault]:
+    http = settings.http
+    if not http.tokens:
+        reach = "" if ip_address(http.host).is_loopback else f", though {http.host} is there for others to reach"
         yield (
             ("http", "tokens"),
-            (
-                f"there are none, while http.host is {settings.http.host}: make one with `recorder token`, or listen "
-                "on 127.0.0.1, so that not everybody on the network can ask for recordings"
-            ),
+            f"there are none, so nobody can search or listen (the API answers 401){reach}; `recorder token` makes one",
         )
     if settings.sip.log_messages:
         yield (

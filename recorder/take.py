@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from recorder import native
@@ -31,31 +31,57 @@ FRAMES_PER_SECOND = 50  # the bridge's tick is 20 ms
 class Take:
     """The recording of one call, from its answer to its end.
 
-    Args:
-        origin: position on the bridge's clock at the answer: the file's first sample.
+    It may be made, and its taps attached, before the answer: they stay shut until `begin`.
     """
 
-    def __init__(self, name: RecordingName, settings: Settings, origin: int) -> None:
+    def __init__(self, name: RecordingName, settings: Settings) -> None:
         rate = settings.media.clock_rate_hz
         redaction = settings.redaction
         self.name = name
         self.file_name = f"{name.stem}.wav"
         self.end_position: int | None = None
+        self._folder = settings.recording.folder
+        self._rate = rate
+        self._guard_before = rate * redaction.guard_before_ms // 1000
         self._guard_after = rate * redaction.guard_after_ms // 1000
         capacity = round(rate * settings.media.ring_s)
         self._taps = {
             side: native.Tap(side.value, rate, rate // FRAMES_PER_SECOND, capacity) for side in (Side.A, Side.B)
         }
-        self.recording = Recording(
-            settings.recording.folder / self.file_name,
-            rate,
+        for tap in self._taps.values():
+            tap.close_gate()
+        self._recording: Recording | None = None
+        self._legs: dict[Side, LegFacts] = {}
+
+    @property
+    def began(self) -> bool:
+        """Whether the call has been answered."""
+        return self._recording is not None
+
+    @property
+    def recording(self) -> Recording:
+        """What the writer writes; there from `begin` on."""
+        assert self._recording is not None
+        return self._recording
+
+    def begin(self, origin: int, steps: Iterable[str]) -> Recording:
+        """The call is answered: the file starts at position `origin`, now. `steps` are muted already."""
+        self._recording = Recording(
+            self._folder / self.file_name,
+            self._rate,
             a=self._taps[Side.A],
             b=self._taps[Side.B],
             origin=origin,
-            guard_before_samples=rate * redaction.guard_before_ms // 1000,
+            guard_before_samples=self._guard_before,
             guard_after_samples=self._guard_after,
         )
-        self._legs: dict[Side, LegFacts] = {}
+        steps = list(steps)
+        for step in steps:
+            self._recording.redactions.begin(origin, step, "application")
+        if not steps:
+            for tap in self._taps.values():
+                tap.open_gate()
+        return self._recording
 
     def attach(self, side: Side, slot: int) -> None:
         """Listen to a leg's slot on the bridge, from the bridge's next tick on."""
@@ -65,10 +91,13 @@ class Take:
         """Silence both legs at `position`, now. On return no sample from here on gets past the taps."""
         for tap in self._taps.values():
             tap.close_gate()
-        self.recording.redactions.begin(position, step, control)
+        if self.began:
+            self.recording.redactions.begin(position, step, control)
 
     def unmute(self, position: int, step: str, control: Literal["application", "operator"], *, last: bool) -> None:
         """End a step at `position`, now; the gates open, after the guard, when it was the `last` one."""
+        if not self.began:
+            return
         if last:
             opened = [tap.open_gate(self._guard_after) for tap in self._taps.values()]
             position = max(position, *(open_from - self._guard_after for open_from in opened))

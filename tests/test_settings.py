@@ -356,8 +356,8 @@ def test_a_file_that_cannot_be_read_is_told_by_its_name(tmp_path: Path) -> None:
             "media: {rtp_port_first: 20000, rtp_port_last: 20999}",
             (
                 "sip.max_calls: 500 calls take 2000 ports (4 a call: RTP and RTCP of two legs), but "
-                "media.rtp_port_first 20000 to rtp_port_last 20999 are 1000, enough for 250 calls; widen that range, or "
-                "lower this"
+                "media.rtp_port_first 20000 to rtp_port_last 20999 are 1000, enough for 250 calls; "
+                "widen that range, or lower this"
             ),
         ),
         (
@@ -422,20 +422,27 @@ def test_the_defaults_warn_that_nothing_is_routed_and_nothing_recorded() -> None
     assert warnings(read("")) == [
         "routes: there are none, so every call is answered 404; add one with the target to send calls on to",
         "accounts: none has record: true, so nothing is recorded; recording is off unless an account says so",
+        "http.tokens: there are none, so nobody can search or listen (the API answers 401); `recorder token` makes one",
     ]
 
 
+TOKENS = f"http: {{tokens: [{{name: a, sha256: {'0' * 64}}}]}}\n"
 RECORDED = ROUTE + "accounts: [{id: a, group: g, record: true}]\n"
 
 
 def test_a_complete_configuration_has_no_warnings() -> None:
-    assert warnings(read(RECORDED)) == []
+    assert warnings(read(RECORDED + TOKENS)) == []
+
+
+def test_an_address_for_others_without_tokens_is_warned_of() -> None:
+    (warning,) = warnings(read(RECORDED + "http: {host: 0.0.0.0}"))
+    assert warning.startswith("http.tokens: there are none, so nobody can search or listen")
+    assert "0.0.0.0 is there for others to reach" in warning
 
 
 @pytest.mark.parametrize(
     ("text", "warning"),
     [
-        ("http: {host: 0.0.0.0}", "http.tokens: there are none, while http.host is 0.0.0.0"),
         ("sip: {listen: [{host: 192.0.2.1}]}", "trunks: there are none, so calls are taken from this machine only"),
         ("sip: {log_messages: true}", "sip.log_messages: whole SIP messages go to the log"),
         (
@@ -445,13 +452,13 @@ def test_a_complete_configuration_has_no_warnings() -> None:
     ],
 )
 def test_what_is_surely_not_meant_is_warned_of(text: str, warning: str) -> None:
-    (found,) = warnings(read(RECORDED + text))
+    (found,) = warnings(read(RECORDED + TOKENS + text))
     assert found.startswith(warning)
 
 
 def test_rules_behind_one_that_takes_every_call_are_warned_of() -> None:
     general, special = "{name: all, target: 'sip:a'}", "{name: one, target: 'sip:b', match: {called: '1'}}"
-    accounts = "accounts: [{id: a, group: g, record: true}, {id: b, group: g}]\n"
+    accounts = "accounts: [{id: a, group: g, record: true}, {id: b, group: g}]\n" + TOKENS
     found = warnings(read(f"routes: [{general}, {special}]\n{accounts}"))
     assert [warning.split(":")[0] for warning in found] == ["routes.0.match", "accounts.0.match"]
     # A trunk that names the account reaches every one of them.
@@ -469,7 +476,7 @@ def test_rules_behind_one_that_takes_every_call_are_warned_of() -> None:
     ],
 )
 def test_a_target_without_a_transport_to_reach_it_is_warned_of(target: str, warned: str) -> None:
-    found = warnings(read(RECORDED.replace("sip:127.0.0.1:5070", target)))
+    found = warnings(read(TOKENS + RECORDED.replace("sip:127.0.0.1:5070", target)))
     assert bool(found) == bool(warned)
     assert all(f"asks for {warned}" in warning for warning in found)
 
@@ -655,7 +662,7 @@ def test_the_example_loads_as_it_is_and_records_nothing_until_asked() -> None:
     assert (settings.http.host, settings.http.port) == ("127.0.0.1", 8080)
     assert [route.target for route in settings.routes] == ["sip:127.0.0.1:5070"]
     assert [account.record for account in settings.accounts] == [False]
-    assert [warning.split(":")[0] for warning in warnings(settings)] == ["accounts"]
+    assert [warning.split(":")[0] for warning in warnings(settings)] == ["accounts", "http.tokens"]
 
 
 def test_the_example_with_every_comment_taken_away_loads_too() -> None:

@@ -65,27 +65,31 @@ class Audit:
         return self.good == len(self.findings) and not self.left_over
 
     def faults(self) -> list[str]:
-        """Every fault, with the call and the file it is about."""
+        """One line for each call that has a fault, and for each unfinished file."""
         lines = [
-            f"call {finding.called} ({finding.file or 'no file'}): {fault}"
+            f"call {finding.called} ({finding.file or 'no file'}): {'; '.join(finding.faults)}"
             for finding in self.findings
-            for fault in finding.faults
+            if finding.faults
         ]
         return lines + [f"{name}: is still unfinished" for name in self.left_over]
 
 
-def audit(folder: Path, calls: Iterable[CallSeen], guards: Guards, api: Api | None) -> Audit:
+def audit(
+    folder: Path, calls: Iterable[CallSeen], guards: Guards, api: Api | None = None, strict: bool = False
+) -> Audit:
     """Check the recordings in `folder` of all `calls`; with `api`, also that its index knows each of them."""
     manifests = _read_manifests(folder)
     with ThreadPoolExecutor(_READERS) as readers:
-        findings = list(readers.map(lambda call: _examine(folder, call, manifests, guards), calls))
+        findings = list(
+            readers.map(lambda call: _examine(folder, call, manifests, expectation(call, guards, strict)), calls)
+        )
     if api is not None:
         for finding in findings:
             _check_index(finding, api)
     return Audit(findings, sorted(path.name for path in folder.glob("*.part")))
 
 
-def expectation(call: CallSeen, guards: Guards) -> Expected:
+def expectation(call: CallSeen, guards: Guards, strict: bool = False) -> Expected:
     """What a call's recording has to hold, going by what its two ends did and when."""
     silences = []
     if call.sensitive and call.answered is not None and call.muting is not None:
@@ -98,7 +102,8 @@ def expectation(call: CallSeen, guards: Guards) -> Expected:
         must = (muted - start - guards.before_s + _SLACK_S, unmuting - start + guards.after_s - _SLACK_S)
         may = (call.muting - start - guards.before_s - _SLACK_S, unmuted - start + guards.after_s + _SLACK_S)
         silences.append(Silence(must, may))
-    return Expected(call.length_s, silences)
+    expected = Expected(call.length_s, silences)
+    return expected.strict() if strict else expected
 
 
 def _read_manifests(folder: Path) -> dict[str, list[tuple[Path, dict[str, Any]]]]:
@@ -115,7 +120,7 @@ def _read_manifests(folder: Path) -> dict[str, list[tuple[Path, dict[str, Any]]]
 
 
 def _examine(
-    folder: Path, call: CallSeen, manifests: Mapping[str, list[tuple[Path, dict[str, Any]]]], guards: Guards
+    folder: Path, call: CallSeen, manifests: Mapping[str, list[tuple[Path, dict[str, Any]]]], expected: Expected
 ) -> Finding:
     finding = Finding(call.called, call.dialog_id, call.sensitive)
     if call.answered is None:
@@ -142,7 +147,7 @@ def _examine(
     _check_manifest(path, manifest, call, finding)
     recording = path.parent / finding.file
     if recording.exists():
-        finding.verdict = verify_file(recording, expectation(call, guards))
+        finding.verdict = verify_file(recording, expected)
         finding.faults += finding.verdict.faults
     return finding
 

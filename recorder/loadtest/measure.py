@@ -105,7 +105,7 @@ class Sampler:
 
 
 def udp_drops(ports: range) -> int:
-    """Datagrams that the kernel threw away because a socket on one of these local ports was full, of sockets now open."""
+    """Datagrams that the kernel threw away because a socket, open now, on one of these local ports was full."""
     try:
         lines = Path("/proc/net/udp").read_text().splitlines()[1:]
     except OSError:

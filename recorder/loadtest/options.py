@@ -8,7 +8,8 @@ from pathlib import Path
 from recorder.errors import InvalidRequestError
 from recorder.loadtest.tones import Codec
 
-SHORTEST_CALL_S = 1.0
+SHORTEST_CALL_S = 2.0
+SHORTEST_MUTED_CALL_S = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +17,8 @@ class Options:
     """What `recorder loadtest` is asked to do.
 
     Attributes:
-        calls: how many calls in all. rate: how many are set up a second. duration_s: how long each one lasts. All are up
-            at once when duration_s is more than calls / rate; otherwise it is a test of setting up.
+        calls: how many calls in all. rate: how many are set up a second. duration_s: how long each one lasts. All are
+            up at once when duration_s is more than calls / rate; otherwise it is a test of setting up.
         codec: what both ends offer. mute_every: each so-manieth call has a sensitive step; 0 for none.
         json_path: where to put everything that was measured. keep: where to leave recordings and logs.
         config: configuration to take over into the recorder that is started; addresses, routes, accounts and folder are
@@ -26,6 +27,7 @@ class Options:
             `recordings` is its folder, and `pid` its process if that is to be measured.
         floor: measure the bare relay afterwards. spread: send packets evenly over the 20 ms, by a sender of our own,
             instead of SIPp's bursts; the floor does the same.
+        strict: allow nothing for a jitter buffer; every sample has to be where it belongs.
         setup_phase: add a short phase of its own that tells the CPU of a set-up from that of the media.
     """
 
@@ -43,6 +45,7 @@ class Options:
     pid: int | None = None
     floor: bool = True
     spread: bool = False
+    strict: bool = False
     setup_phase: bool = True
 
     def check(self) -> None:
@@ -53,13 +56,15 @@ class Options:
         if self.rate < 0.1:
             faults.append("--rate must be at least 0.1 calls a second")
         if self.duration_s < SHORTEST_CALL_S:
-            faults.append(f"--duration must be at least {SHORTEST_CALL_S:g} s: a shorter call holds no tone to judge it by")
+            faults.append(f"--duration must be at least {SHORTEST_CALL_S:g} s, or not both speakers are heard")
         if self.mute_every < 0:
             faults.append("--mute-every must be 0 (never) or more")
+        if self.mute_every > 0 and self.duration_s < SHORTEST_MUTED_CALL_S:
+            faults.append(f"--mute-every needs a --duration of at least {SHORTEST_MUTED_CALL_S:g} s")
         if self.target is not None and self.recordings is None:
             faults.append("--target needs --recordings FOLDER: what was recorded is judged by its content")
         if self.target is not None and self.config is not None:
-            faults.append("--config is for a recorder started here, --target for one that runs already; give one of them")
+            faults.append("give --config for a recorder to be started, or --target for one that runs already")
         if faults:
             raise InvalidRequestError("; ".join(faults))
 

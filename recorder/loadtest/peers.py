@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 from recorder.errors import StartError
 from recorder.loadtest import tones
@@ -197,7 +196,7 @@ class Sipp:
             self.close()
             raise
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # How it is set up ---------------------------------------------------------------------------------------------
@@ -261,7 +260,9 @@ class Sipp:
             if any(line.split()[1] == wanted for line in table.read_text().splitlines()[1:]):
                 return
             time.sleep(0.02)
-        raise StartError(f"sipp {self.plan.scenario} does not listen on {self.address}: {self.outcome().errors.strip()}")
+        raise StartError(
+            f"sipp {self.plan.scenario} does not listen on {self.address}: {self.outcome().errors.strip()}"
+        )
 
 
 def scenario_path(scenario: str | Path) -> Path:

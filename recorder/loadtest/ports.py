@@ -1,7 +1,7 @@
 """Ports for test runs that go side by side on one machine.
 
-A port taken by binding to 0 and closing again is anybody's: it lies where the kernel hands out ports by itself. So a run
-leases a stretch below that range and holds a file lock on it; the lock ends with the process, however that ends.
+A port taken by binding to 0 and closing again is anybody's: it lies where the kernel hands out ports by itself. So a
+run leases a stretch below that range and holds a file lock on it; the lock ends with the process, however that ends.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import socket
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from recorder.errors import StartError
@@ -42,7 +41,7 @@ class PortLease:
     def __enter__(self) -> PortLease:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _MESSAGE = re.compile(
     rb"^-{40,} (?P<date>\S+)\s+(?P<time>\S+)\n"
-    rb"(?P<transport>\w+) message (?P<direction>sent|received) (?:\((?P<sent>\d+) bytes\)|\[(?P<received>\d+)\] bytes ?):\n\n",
+    rb"\w+ message (?P<direction>sent|received) (?:\((?P<sent>\d+) bytes\)|\[(?P<received>\d+)\] bytes ?):\n\n",
     re.MULTILINE,
 )
 
@@ -103,10 +103,11 @@ def read_statistics(path: Path) -> Statistics:
 
 
 def read_log(path: Path) -> list[tuple[str, ...]]:
-    """Read the lines of <log> actions as words. SIPp's [timestamp] becomes one word: its epoch seconds."""
+    """Read the lines of <log> actions, as `words`."""
     text = path.read_text(errors="replace") if path.exists() else ""
-    lines = []
-    for line in text.splitlines():
-        # date <tab> time <tab> epoch seconds
-        lines.append(tuple(re.sub(r"\d{4}-\d\d-\d\d\s+[\d:.]+\s+(\d+\.\d+)", r"\1", line).split()))
-    return lines
+    return [words(line) for line in text.splitlines() if line]
+
+
+def words(line: str) -> tuple[str, ...]:
+    """Split a line of a <log> action. SIPp's [timestamp] (date, time, epoch seconds) becomes one word, its last."""
+    return tuple(re.sub(r"\d{4}-\d\d-\d\d\s+[\d:.]+\s+(\d+\.\d+)", r"\1", line).split())

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -38,7 +37,9 @@ class Api:
         self.port = port
         self.token = token
 
-    def request(self, path: str, method: str = "GET", **parameters: object) -> tuple[int, bytes]:
+    def request(
+        self, path: str, parameters: Mapping[str, object] | None = None, method: str = "GET"
+    ) -> tuple[int, bytes]:
         """Send one request; returns status and body. Raises OSError when nobody listens."""
         target = f"{path}?{urlencode(parameters)}" if parameters else path
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
@@ -54,7 +55,7 @@ class Api:
 
     def get(self, path: str, **parameters: object) -> Any:
         """Get a JSON resource under /api/v1. Raises StartError when the answer is not 200."""
-        status, body = self.request(f"/api/v1/{path}", **parameters)
+        status, body = self.request(f"/api/v1/{path}", parameters)
         if status != 200:
             raise StartError(f"GET /api/v1/{path} answered {status}: {body[:300].decode(errors='replace')}")
         return json.loads(body)
@@ -193,7 +194,7 @@ class Subject:
             self.close()
             raise
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self.stop()
         finally:

@@ -34,7 +34,7 @@ class Codec(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """One speaker: bursts of `burst_hz` from `first_s` on, each `burst_s` long, every `period_s`; `pilot_hz` throughout.
+    """One speaker: `burst_hz` from `first_s` on, for `burst_s` at a time, every `period_s`; `pilot_hz` throughout.
 
     Levels are amplitudes in 16-bit steps. Both voices at their loudest stay below half scale.
     """
@@ -56,7 +56,7 @@ class Voice:
         phase = (time_s - self.first_s) % self.period_s
         burst = (phase < self.burst_s - 1e-9) * self.burst_level * np.sin(2 * np.pi * self.burst_hz * time_s)
         pilot = self.pilot_level * np.sin(2 * np.pi * self.pilot_hz * time_s)
-        return np.round(burst + pilot).astype(np.int16)
+        return np.asarray(np.round(burst + pilot), dtype=np.int16)
 
 
 CALLER = Voice("caller", burst_hz=440, pilot_hz=1480, first_s=0.5)

@@ -14,7 +14,7 @@ takes some 10 ms. From it follow
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,10 @@ from recorder.loadtest.tones import APPLICATION, CALLER, SAMPLE_RATE_HZ, Samples
 
 _FRAME = 200  # 25 ms
 _HOP = 40  # 5 ms
+_SHORTEST_HOLE = 20  # two steady tones never add up to 0 for so many samples
 _HALF = _FRAME // 2
+_MOST_DISTURBANCES_PER_S = 0.1
+_SAME_S = 0.100  # bursts that stray less from one another are of one course
 _EDGE_S = _FRAME / SAMPLE_RATE_HZ  # a frame this far from an edge does not touch it
 
 Floats = npt.NDArray[np.float64]
@@ -35,7 +38,7 @@ Span = tuple[float, float]  # seconds in the file: from, to
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A muted span. From `must.0` to `must.1` every sample has to be 0; outside `may` both speakers have to be heard."""
+    """A muted span. Within `must` every sample has to be 0; outside `may` both speakers have to be heard."""
 
     must: Span
     may: Span
@@ -45,21 +48,34 @@ class Silence:
 class Expected:
     """What the recording of a call has to hold.
 
-    `length_s` is the answered time as the ends of the call saw it, None if unknown. `start_s`: by when both speakers have
-    to be heard, from the start of the file. `tail_s`: before the end of the file they may stop this much earlier.
+    `length_s` is the answered time as the ends of the call saw it, None if unknown. `start_s`: by when both speakers
+    have to be heard, from the start of the file. `tail_s`: how much earlier than the file they may end.
+    A jitter buffer that adapts drops or stretches a packet's worth now and then: a disturbance of up to `disturbance_s`
+    is counted, not a fault, as long as they are few and the speaker does not drift by more than `drift_tolerance_s` in
+    all. A hole, where both are silent to the last bit, is none of that and always a fault.
     """
 
     length_s: float | None = None
     silences: Sequence[Silence] = ()
     length_tolerance_s: float = 0.040
     offset_tolerance_s: float = 0.060
+    drift_tolerance_s: float = 0.060
+    disturbance_s: float = 0.030
     start_s: float = 0.250
     tail_s: float = 0.080
+
+    def strict(self) -> Expected:
+        """The same without any allowance for a jitter buffer: every sample where it belongs."""
+        return replace(self, disturbance_s=0.0, drift_tolerance_s=0.004)
 
 
 @dataclass(slots=True)
 class Verdict:
-    """What was measured, and each fault in words. Times in seconds; `gap_s` is what is missing of both speakers, summed."""
+    """What was measured, and each fault in words. Times in seconds.
+
+    `gap_s` sums what is missing of both speakers, in `gaps` stretches; `disturbances` counts what was tolerated;
+    `drift_s` is how far the bursts of one speaker stray from their even course.
+    """
 
     faults: list[str] = field(default_factory=list)
     length_s: float = 0.0
@@ -67,8 +83,11 @@ class Verdict:
     caller_start_s: float | None = None
     application_start_s: float | None = None
     bursts: int = 0
+    gaps: int = 0
     gap_s: float = 0.0
     slips: int = 0
+    disturbances: int = 0
+    drift_s: float = 0.0
     silent_s: float = 0.0
     silent_spans: list[Span] = field(default_factory=list)
 
@@ -114,6 +133,8 @@ def verify(samples: Samples, expected: Expected) -> Verdict:
     verdict.caller_start_s, verdict.application_start_s = (check.start_s for check in checks)
     for check in checks:
         check.run()
+    if verdict.disturbances > _MOST_DISTURBANCES_PER_S * verdict.length_s + 4:
+        verdict.faults.append(f"disturbed: {verdict.disturbances} short disturbances in {verdict.length_s:.1f} s")
     if verdict.offset_s is not None and abs(verdict.offset_s) > expected.offset_tolerance_s:
         verdict.faults.append(f"alignment: the application is {1000 * verdict.offset_s:+.0f} ms off the caller")
     return verdict
@@ -128,8 +149,13 @@ def zero_runs(samples: Samples, shortest: int) -> list[tuple[int, int]]:
 
 
 def _check_silence(samples: Samples, expected: Expected, verdict: Verdict) -> None:
-    runs = zero_runs(samples, SAMPLE_RATE_HZ // 10)
-    verdict.silent_spans = [(a / SAMPLE_RATE_HZ, b / SAMPLE_RATE_HZ) for a, b in runs]
+    runs = [(a / SAMPLE_RATE_HZ, b / SAMPLE_RATE_HZ) for a, b in zero_runs(samples, _SHORTEST_HOLE)]
+    verdict.silent_spans = [(a, b) for a, b in runs if b - a >= 0.100]
+    latest = verdict.length_s - expected.tail_s
+    for start, stop in runs:
+        excused = any(silence.may[0] <= start and stop <= silence.may[1] for silence in expected.silences)
+        if expected.start_s < start and stop < latest and not excused:
+            verdict.faults.append(f"hole: {1000 * (stop - start):.0f} ms of nothing at all at {start:.3f} s")
     for silence in expected.silences:
         first = max(0, round(silence.must[0] * SAMPLE_RATE_HZ))
         last = min(len(samples), round(silence.must[1] * SAMPLE_RATE_HZ))
@@ -150,7 +176,11 @@ class _Spectrum:
         position = np.arange(_FRAME)
         window = np.hanning(_FRAME + 1)[:-1]
         # A sine's amplitude is twice the mean of its product with the turning phasor.
-        basis = np.exp(-2j * np.pi * np.outer(position, frequencies) / SAMPLE_RATE_HZ) * window[:, None] * (2 / window.sum())
+        basis = (
+            np.exp(-2j * np.pi * np.outer(position, frequencies) / SAMPLE_RATE_HZ)
+            * window[:, None]
+            * (2 / window.sum())
+        )
         both = np.hstack((basis.real, basis.imag)).astype(np.float32)
         product = frames @ both
         self.values: dict[int, npt.NDArray[np.complex128]] = {
@@ -185,7 +215,6 @@ class _VoiceCheck:
 
     def run(self) -> None:
         """Add what is wrong with this speaker to the verdict."""
-        name = self.voice.name
         if self.start_s is None:
             self._fault("missing: the {} is never heard")
             return
@@ -193,11 +222,11 @@ class _VoiceCheck:
             self._fault(f"order: the {{}}'s sound begins {1000 * self.start_s:+.0f} ms from the answer")
         due, clear = self._bursts_due()
         judged = self._judged()
-        self.verdict.bursts += self._count(due & judged & (self.burst > 0.8))
+        self.verdict.bursts += _count(due & judged & (self.burst > 0.8))
         for at, length in _stretches(due & judged & (self.burst < 0.8), self.spectrum):
-            self._fault(f"burst: the {{}}'s tone is broken for {1000 * length:.0f} ms at {at:.3f} s")
+            self._disturbed(length, f"burst: the {{}}'s tone is broken for {1000 * length:.0f} ms at {at:.3f} s")
         for at, length in _stretches(clear & judged & (self.burst > 0.15), self.spectrum):
-            self._fault(f"order: the {name} is heard for {1000 * length:.0f} ms at {at:.3f} s, where another speaks or nobody")
+            self._disturbed(length, f"order: the {{}} is heard for {1000 * length:.0f} ms at {at:.3f} s, out of turn")
         self._check_pilot(judged)
 
     def _find_start(self) -> float | None:
@@ -208,20 +237,23 @@ class _VoiceCheck:
             return None
         before, after = self.burst[steps], self.burst[steps + 1]
         edges = self.spectrum.centres_s[steps] + (0.5 - before) / (after - before) * _HOP / SAMPLE_RATE_HZ
-        # The edges agree up to whole periods. One that mute or loss has moved must not move the rest: the one with the
-        # most company wins.
+        # The edges agree up to whole periods. One that mute or loss has moved must not move the rest: those with the
+        # most company win, the earliest where there are as many elsewhere.
         late = (edges - self.voice.first_s + self.voice.period_s / 2) % self.voice.period_s - self.voice.period_s / 2
-        apart = np.abs((late[:, None] - late[None, :] + self.voice.period_s / 2) % self.voice.period_s - self.voice.period_s / 2)
-        company = (apart < 0.010).sum(axis=1)
-        best = np.flatnonzero(company == company.max())
-        return float(np.median(late[best]))
+        near = np.abs(late[:, None] - late[None, :]) < _SAME_S
+        mine = late[near[np.argmax(near.sum(axis=1))]]
+        drift = float(np.ptp(mine))
+        self.verdict.drift_s = max(self.verdict.drift_s, drift)
+        if drift > self.expected.drift_tolerance_s:
+            self._fault(f"drift: the {{}}'s bursts stray by {1000 * drift:.0f} ms")
+        return float(np.median(mine))
 
     def _bursts_due(self) -> tuple[Flags, Flags]:
-        """Frames that lie wholly within a burst, and frames that touch none."""
+        """Frames that lie wholly within a burst, and frames that touch none, whatever drift is allowed."""
         assert self.start_s is not None
         voice = self.voice
         phase = (self.spectrum.centres_s - self.start_s - voice.first_s) % voice.period_s
-        half = _EDGE_S / 2 + 0.002
+        half = _EDGE_S / 2 + 0.002 + self.expected.drift_tolerance_s
         inside = (phase > half) & (phase < voice.burst_s - half)
         outside = (phase > voice.burst_s + half) & (phase < voice.period_s - half)
         started = self.spectrum.centres_s > self.start_s + half
@@ -237,29 +269,37 @@ class _VoiceCheck:
         return np.asarray(judged)
 
     def _check_pilot(self, judged: Flags) -> None:
-        absent = judged & (self.pilot < 0.5)
-        for at, length in _stretches(absent, self.spectrum):
+        for at, length in _stretches(judged & (self.pilot < 0.5), self.spectrum):
+            self.verdict.gaps += 1
             self.verdict.gap_s += length
-            self._fault(f"gap: the {{}} is missing for {1000 * length:.0f} ms at {at:.3f} s")
+            self._disturbed(length, f"gap: the {{}} is missing for {1000 * length:.0f} ms at {at:.3f} s")
         turn = self.spectrum.turn(self.voice.pilot_hz)
         sound = judged & (self.pilot > 0.7)
-        # Frames that share no sample, so that a jump shows whole.
+        # Frames that share no sample, so that a jump shows whole; what lies between them has to be sound, too.
         apart = _FRAME // _HOP
         steady = sound[apart:] & sound[:-apart]
         for shift in range(1, apart):
             steady &= sound[shift : shift - apart]
         jump = np.abs(np.angle(turn[apart:] * np.conj(turn[:-apart])))
-        slips = self._count(steady & (jump > 0.7))
-        if slips:
-            self.verdict.slips += slips
-            self._fault(f"slip: samples of the {{}} were lost or repeated, {slips} times")
+        slips = _count(steady & (jump > 0.7))
+        self.verdict.slips += slips
+        for _ in range(slips):
+            self._disturbed(0.001, "slip: samples of the {} were lost or repeated")
+
+    def _disturbed(self, length_s: float, text: str) -> None:
+        """A fault if it is longer than what is tolerated."""
+        if length_s <= self.expected.disturbance_s:
+            self.verdict.disturbances += 1
+        else:
+            self._fault(text)
 
     def _fault(self, text: str) -> None:
         self.verdict.faults.append(text.format(self.voice.name))
 
-    @staticmethod
-    def _count(flags: Flags) -> int:
-        return int(np.count_nonzero(flags[1:] & ~flags[:-1])) + int(len(flags) > 0 and flags[0])
+
+def _count(flags: Flags) -> int:
+    """How many runs of flagged frames there are."""
+    return int(np.count_nonzero(np.diff(np.concatenate(([0], flags.astype(np.int8)))) == 1))
 
 
 def _stretches(flags: Flags, spectrum: _Spectrum) -> list[Span]:

@@ -261,7 +261,8 @@ def _write_all(descriptor: int, content: bytes, offset: int) -> None:
 
 def _read_header(descriptor: int, clock_rate_hz: int) -> WavHeader:
     content = os.pread(descriptor, HEADER_BYTES, 0)
-    if len(content) < HEADER_BYTES or not any(content):  # it never reached the disk
+    cut_short = len(content) < HEADER_BYTES and b"RIFF".startswith(content[:4])
+    if cut_short or not any(content):  # it never reached the disk, or not as a whole
         return WavHeader(clock_rate_hz, 1, 0)
     return WavHeader.unpack(content)
 

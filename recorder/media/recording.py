@@ -215,6 +215,8 @@ class Recording:
         if self._part is None:
             raise StorageError(f"{self.path}: was never written: {self._why}")
         self._erase(self._to_erase)
+        if self._part.samples != self._length:
+            self._set_length()  # storage refused it at the end; if it does so again, what there is counts
         return self._part.commit()
 
     def _advance(self, limit: int) -> None:

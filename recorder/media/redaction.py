@@ -79,10 +79,11 @@ class Redactions:
             if self._closed or (control, step) in self._open:
                 return False
             start = position - self._guard_before
-            self._open[control, step] = len(self._entries)
+            index = len(self._entries)
+            if self._applied_to is not None and not self._is_silent(start, self._applied_to):
+                self._escaped.append((index, self._applied_to))
+            self._open[control, step] = index
             self._entries.append(Redaction(step, control, position, start))
-            if self._applied_to is not None and start < self._applied_to:
-                self._escaped.append((self._open[control, step], self._applied_to))
             return True
 
     def end(self, position: int, step: str = "", control: Control = "application") -> bool:
@@ -171,6 +172,13 @@ class Redactions:
                 last.unresumed or entry.unresumed,
             )
         return merged
+
+    def _is_silent(self, start: int, stop: int) -> bool:
+        """Tell whether [start, stop) is empty or redacted already."""
+        for entry in sorted(self._entries, key=lambda entry: entry.start) if start < stop else ():
+            if entry.start <= start:
+                start = stop if entry.end is None else max(start, entry.end)
+        return start >= stop
 
     def _finish(self, index: int, position: int, *, guard: int, unresumed: bool) -> None:
         entry = self._entries[index]

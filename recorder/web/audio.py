@@ -10,6 +10,7 @@ import asyncio
 import os
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +21,7 @@ from recorder.errors import NotFoundError, StorageError
 from recorder.identifiers import RecordingName
 from recorder.library.manifest import AUDIO_SUFFIX
 from recorder.library.search import RecordingEntry
-from recorder.web.auth import CALLER, QUERY_PARAMETER, Caller
+from recorder.web.auth import QUERY_PARAMETER, Caller
 from recorder.web.byte_ranges import ByteRange, requested_range
 from recorder.web.parameters import check_parameters
 from recorder.web.playback import Playbacks
@@ -34,7 +35,7 @@ _log = structlog.get_logger()
 PLAYBACKS: web.AppKey[Playbacks] = web.AppKey("playbacks", Playbacks)
 
 
-async def get_audio(request: web.Request) -> web.StreamResponse:
+async def get_audio(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Hand out the audio, or the part of it that is asked for."""
     check_parameters(request, QUERY_PARAMETER)
     entry = await find_recording(request)
@@ -59,15 +60,16 @@ async def get_audio(request: web.Request) -> web.StreamResponse:
         response.headers["Content-Range"] = part.content_range(entry.bytes)
 
     file = await asyncio.to_thread(_open, request.app[SERVICES].folder, entry)
-    try:
+    # Closed here, not in a thread: nothing waits for it, and a cancelled request closes it too.
+    with file:
         if request.method == "GET":
-            await _meter(request, entry, wanted)
-        await response.prepare(request)
-        if request.method == "GET":
-            await _send(request, file, wanted)
-        await response.write_eof()
-    finally:
-        await asyncio.to_thread(file.close)
+            await _meter(request.app, caller, entry, wanted)
+        with suppress(ConnectionError):
+            # The client may leave at any time; aiohttp sees to the rest.
+            await response.prepare(request)
+            if request.method == "GET":
+                await _send(request, file, wanted)
+            await response.write_eof()
     return response
 
 
@@ -106,9 +108,8 @@ def _open(folder: Path, entry: RecordingEntry) -> BinaryIO:
     return file
 
 
-async def _meter(request: web.Request, entry: RecordingEntry, wanted: ByteRange) -> None:
-    services, playbacks, caller = request.app[SERVICES], request.app[PLAYBACKS], request[CALLER]
-    assert isinstance(caller, Caller)
+async def _meter(app: web.Application, caller: Caller, entry: RecordingEntry, wanted: ByteRange) -> None:
+    services, playbacks = app[SERVICES], app[PLAYBACKS]
     if not playbacks.begins(caller.name, entry.file_name, wanted, time.monotonic()):
         return
     try:
@@ -124,14 +125,14 @@ async def _meter(request: web.Request, entry: RecordingEntry, wanted: ByteRange)
 async def _send(request: web.Request, file: BinaryIO, wanted: ByteRange) -> None:
     """Let the kernel copy the file to the socket. Once the headers are out, a failure can only end the connection."""
     transport = request.transport
-    if transport is None:
+    if transport is None or transport.is_closing():
         raise ConnectionResetError("the client is gone")
     try:
         sent = await asyncio.get_running_loop().sendfile(transport, file, wanted.start, wanted.count)
     except ConnectionError:
         raise
     except OSError as error:
-        _log.error("audio_not_read", file=request.path, error=error.strerror)
+        _log.error("audio_not_read", path=request.path, error=error.strerror)
         sent = -1
     if sent != wanted.count:
         transport.abort()

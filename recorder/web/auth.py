@@ -28,17 +28,18 @@ class Caller:
     """Whose token a request carries. The name stands in logs and in the usage ledger; the token nowhere."""
 
     name: str
-    role: Role
+    role: Role | None
 
 
-CALLER = "recorder.caller"
+# Who asks for what is open to everybody; has no role, so may do nothing else.
+NOBODY = Caller("nobody", None)
 
 
 def authenticate(request: web.Request, tokens: Iterable[Token], in_query: bool = False) -> Caller:
     """Find out who asks.
 
-    The token is in the Authorization header or, where `in_query` allows it (RFC 6750, section 2.3: a media element sends
-    no headers), in the query. Raises UnauthenticatedError, or InvalidRequestError for a token in both places.
+    The token is in the Authorization header or, where `in_query` allows it (RFC 6750, section 2.3: a media element
+    sends no headers), in the query. Raises UnauthenticatedError, or InvalidRequestError for a token in both places.
     """
     token = _token(request, in_query)
     if token is None:
@@ -51,13 +52,15 @@ def authenticate(request: web.Request, tokens: Iterable[Token], in_query: bool =
         if hmac.compare_digest(known.sha256, digest):
             found = Caller(known.name, known.role)
     if found is None:
-        raise InvalidTokenError("this token is not known here; make one with 'recorder token' and add it to http.tokens")
+        raise InvalidTokenError(
+            "this token is not known here; make one with 'recorder token' and add it to http.tokens"
+        )
     return found
 
 
 def authorise(caller: Caller, role: Role) -> None:
     """Check that `caller` has at least `role`. Raises ForbiddenError."""
-    if ROLES.index(caller.role) < ROLES.index(role):
+    if caller.role is None or ROLES.index(caller.role) < ROLES.index(role):
         raise ForbiddenError(f"this takes the role {role}; the token {caller.name!r} has the role {caller.role}")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from recorder.web.auth import Caller
 from recorder.web.parameters import check_parameters
 from recorder.web.resource import Resource
 from recorder.web.services import SERVICES
 
 
-async def get_calls(request: web.Request) -> web.Response:
+async def get_calls(request: web.Request, _: Caller) -> web.Response:
     """List the live calls, as the call side describes them."""
     check_parameters(request)
     calls = await request.app[SERVICES].live_calls()

@@ -6,12 +6,13 @@ import asyncio
 
 from aiohttp import web
 
+from recorder.web.auth import Caller
 from recorder.web.parameters import SEARCH_PARAMETERS, read_search
 from recorder.web.resource import Resource
 from recorder.web.services import SERVICES
 
 
-async def search_cdrs(request: web.Request) -> web.Response:
+async def search_cdrs(request: web.Request, _: Caller) -> web.Response:
     """Search the CDRs, newest first."""
     filters, limit, cursor = read_search(request)
     page = await asyncio.to_thread(request.app[SERVICES].index.search_cdrs, filters, limit, cursor)

@@ -15,6 +15,7 @@ from prometheus_client.exposition import choose_encoder
 
 from recorder.errors import RecorderError, StorageError
 from recorder.library.index import Index
+from recorder.web.auth import Caller
 from recorder.web.resource import Resource
 from recorder.web.services import SERVICES, ReadinessCheck
 
@@ -101,22 +102,23 @@ def disk_check(folder: Path, floor_bytes: int, free_gauge: Gauge) -> ReadinessCh
     return check
 
 
-async def get_health(_: web.Request) -> web.Response:
+async def get_health(_: web.Request, __: Caller) -> web.Response:
     """Answer at all: the event loop is alive."""
     return web.json_response({"status": "ok"})
 
 
-async def get_readiness(request: web.Request) -> web.Response:
+async def get_readiness(request: web.Request, _: Caller) -> web.Response:
     """Run the checks; 503 when one fails."""
     problems = await request.app[READINESS].problems()
     ready = all(problem is None for problem in problems.values())
     checks: dict[str, Any] = {
-        name: {"ok": True} if problem is None else {"ok": False, "detail": problem} for name, problem in problems.items()
+        name: {"ok": True} if problem is None else {"ok": False, "detail": problem}
+        for name, problem in problems.items()
     }
     return web.json_response({"ready": ready, "checks": checks}, status=200 if ready else 503)
 
 
-async def get_metrics(request: web.Request) -> web.Response:
+async def get_metrics(request: web.Request, _: Caller) -> web.Response:
     """Show the metrics in the format that the scraper accepts."""
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     body = encode(request.app[SERVICES].metrics.registry)

@@ -91,5 +91,7 @@ SEARCH_PARAMETERS = (
         "Entries on a page.",
         {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
     ),
-    _described("cursor", "`next_cursor` of the page before.", {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}),
+    _described(
+        "cursor", "`next_cursor` of the page before.", {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
+    ),
 )

@@ -7,7 +7,6 @@ import re
 import secrets
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import ClassVar
 
 import structlog
 from aiohttp import web
@@ -32,8 +31,8 @@ _REALM = 'Bearer realm="recorder"'
 class RangeNotSatisfiableError(RecorderError):
     """The range asked for lies outside the file, which has `size` bytes."""
 
-    http_status: ClassVar[int] = 416
-    title: ClassVar[str] = "Range not satisfiable"
+    http_status = 416
+    title = "Range not satisfiable"
 
     def __init__(self, size: int) -> None:
         super().__init__(f"the file has {size} bytes, and the range is outside of it")
@@ -43,8 +42,8 @@ class RangeNotSatisfiableError(RecorderError):
 class PreconditionFailedError(RecorderError):
     """If-Match names another version."""
 
-    http_status: ClassVar[int] = 412
-    title: ClassVar[str] = "Precondition failed"
+    http_status = 412
+    title = "Precondition failed"
 
 
 DOCUMENTED: tuple[type[RecorderError], ...] = (
@@ -73,7 +72,14 @@ def problem(
     **members: str,
 ) -> web.Response:
     """Make the answer. `instance` is the path that was asked for, never the query, which may hold a token."""
-    body = {"type": problem_type, "title": title, "status": status, "detail": detail, "instance": request.path, **members}
+    body = {
+        "type": problem_type,
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request.path,
+        **members,
+    }
     return web.Response(
         status=status, body=json.dumps(body).encode(), headers=dict(headers or {}), content_type=CONTENT_TYPE
     )

@@ -12,6 +12,7 @@ from recorder.errors import NotFoundError, StorageError
 from recorder.identifiers import is_valid_dialog_id
 from recorder.library.manifest import Manifest, manifest_path
 from recorder.library.search import RecordingEntry
+from recorder.web.auth import Caller
 from recorder.web.parameters import SEARCH_PARAMETERS, check_parameters, read_search
 from recorder.web.resource import Resource
 from recorder.web.services import SERVICES, Services
@@ -25,7 +26,7 @@ DIALOG_ID_PARAMETER = {
 }
 
 
-async def search_recordings(request: web.Request) -> web.Response:
+async def search_recordings(request: web.Request, _: Caller) -> web.Response:
     """Search the recordings, newest first."""
     filters, limit, cursor = read_search(request)
     page = await asyncio.to_thread(request.app[SERVICES].index.search, filters, limit, cursor)
@@ -34,7 +35,7 @@ async def search_recordings(request: web.Request) -> web.Response:
     )
 
 
-async def get_recording(request: web.Request) -> web.Response:
+async def get_recording(request: web.Request, _: Caller) -> web.Response:
     """Show one recording: its row, its manifest, its links."""
     check_parameters(request)
     services = request.app[SERVICES]

@@ -8,10 +8,10 @@ from typing import Any
 
 from aiohttp import web
 
-from recorder.web.auth import CALLER, Role, authenticate, authorise
+from recorder.web.auth import NOBODY, Caller, Role, authenticate, authorise
 from recorder.web.services import SERVICES
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Resource:
             app.router.add_route(self.method, self.path, self._guarded)
 
     async def _guarded(self, request: web.Request) -> web.StreamResponse:
+        caller = NOBODY
         if self.role is not None:
             caller = authenticate(request, request.app[SERVICES].http.tokens, in_query=self.token_in_query)
             authorise(caller, self.role)
-            request[CALLER] = caller
-        return await self.handler(request)
+        return await self.handler(request, caller)

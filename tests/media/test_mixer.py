@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -40,6 +40,7 @@ def test_the_knee_has_no_corner() -> None:
     assert np.abs(np.diff(slope)).max() < 0.01
 
 
+@settings(deadline=None)
 @given(SAMPLES, st.data())
 def test_the_mix_is_odd_and_does_not_care_who_is_who(a: np.ndarray, data: st.DataObject) -> None:
     b = data.draw(arrays.arrays(np.int16, len(a)))
@@ -48,6 +49,7 @@ def test_the_mix_is_odd_and_does_not_care_who_is_who(a: np.ndarray, data: st.Dat
     assert np.array_equal(mix(-a, -b)[negatable], -mix(a, b)[negatable])
 
 
+@settings(deadline=None)
 @given(SAMPLES, st.data())
 def test_the_mix_never_wraps(a: np.ndarray, data: st.DataObject) -> None:
     b = data.draw(arrays.arrays(np.int16, len(a)))
@@ -57,6 +59,7 @@ def test_the_mix_never_wraps(a: np.ndarray, data: st.DataObject) -> None:
     assert (np.abs(mixed) <= np.abs(sums)).all()
 
 
+@settings(deadline=None)
 @given(arrays.arrays(np.int16, st.integers(1, 300), elements=st.integers(-HALF_SCALE, HALF_SCALE)))
 def test_a_voice_alone_passes_bit_for_bit(voice: np.ndarray) -> None:
     silent = np.zeros_like(voice)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorder.errors import StorageError
@@ -112,9 +112,7 @@ def test_the_name_must_be_a_wav_files(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(
-        StorageError, match=r"cannot be made: No such file or directory; check that its folder is there"
-    ):
+    with pytest.raises(StorageError, match="cannot be made: No such file or directory; check that its folder"):
         PartFile.create(tmp_path / "gone" / "x.wav", 8000)
 
 
@@ -235,10 +233,8 @@ def test_a_real_full_disk(tmp_path: Path) -> None:
             part = PartFile.create(path, 8000)
             part.write(TONE)
             fill(disk / "ballast")
-            # The rest of the file's last page can still be written.
             with pytest.raises(StorageError, match="No space left on device"):
-                for _ in range(3):
-                    part.write(TONE)
+                part.write(TONE)
             kept = part.samples
             assert kept >= 8000
             part.skip(800)
@@ -286,6 +282,7 @@ def test_a_part_whose_process_died_becomes_a_recording(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+@settings(deadline=None)
 @given(length=st.integers(0, 400), rate=st.sampled_from([8000, 16000]))
 def test_a_part_cut_anywhere_becomes_a_recording(
     tmp_path_factory: pytest.TempPathFactory, length: int, rate: int
@@ -305,11 +302,12 @@ def test_a_header_that_never_reached_the_disk_is_made_anew(path: Path) -> None:
     assert np.array_equal(read_wav(path)[0], TONE)
 
 
-def test_a_file_that_is_no_recording_is_left_alone(path: Path) -> None:
-    part_path(path).write_bytes(b"something else" * 10)
-    with pytest.raises(StorageError, match="does not start with the header"):
+@pytest.mark.parametrize("content", [b"something else" * 10, b"short"])
+def test_a_file_that_is_no_recording_is_left_alone(path: Path, content: bytes) -> None:
+    part_path(path).write_bytes(content)
+    with pytest.raises(StorageError, match="move it out of the way"):
         repair(part_path(path))
-    assert part_path(path).read_bytes() == b"something else" * 10
+    assert part_path(path).read_bytes() == content
 
 
 def test_repair_never_overwrites(path: Path) -> None:

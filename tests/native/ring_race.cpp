@@ -1,9 +1,12 @@
-// The ring's three threads at once, for ThreadSanitizer and AddressSanitizer; test_ring_race.py compiles and runs it.
+// The ring's threads against one another, at full speed and under sanitizers; test_ring_race.py compiles and runs it.
 //
-// A producer puts frames, a second thread shuts and opens the gate and records the spans in between, a third reads. At the
-// end every sample that was read is held against the spans: one that is not zero inside a span fails the test.
+// The gate: one thread puts sound, another shuts the gate and opens it, and notes what it was told. Afterwards every
+// sample is held against those notes. The ring is large enough to drop nothing, so that nothing hides a leak.
+// The reader: one thread puts sound, another reads a ring that is too small. What is read must be contiguous, and each
+// sample either the one that was put at its position or, in a gap that was reported, zero.
 #include "ring.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -11,60 +14,100 @@
 
 using recorder::Ring;
 
-int main(int argc, char **argv) {
-    constexpr unsigned kFrame = 16;
-    const unsigned frames = argc > 1 ? static_cast<unsigned>(std::atoi(argv[1])) : 100000;
-    Ring ring(kFrame, std::size_t{kFrame} * 64);
-    std::atomic<bool> done{false};
-    std::vector<std::int16_t> heard;
-    std::vector<Ring::Span> shut; // from, to
-    std::uint64_t dropped = 0;
+namespace {
 
-    std::thread producer([&] {
-        const std::vector<std::int16_t> frame(kFrame, 7);
-        for (unsigned i = 0; i < frames; ++i)
-            ring.put(std::uint64_t{i} * kFrame, frame.data(), frame.size());
-        done = true;
-    });
+constexpr unsigned kFrame = 16;
+
+// Never zero, and another for each of 32,000 positions.
+std::int16_t sample_at(std::uint64_t position) { return static_cast<std::int16_t>(position % 32000 + 1); }
+
+void put_all(Ring &ring, unsigned frames, std::atomic<bool> &done) {
+    std::int16_t frame[kFrame];
+    for (std::uint64_t position = 0; position < std::uint64_t{frames} * kFrame; position += kFrame) {
+        for (unsigned i = 0; i < kFrame; ++i)
+            frame[i] = sample_at(position + i);
+        ring.put(position, frame, kFrame);
+    }
+    done = true;
+}
+
+bool gate_race(unsigned frames) {
+    Ring ring(kFrame, std::size_t{kFrame} * frames);
+    std::atomic<bool> done{false};
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> shut; // from, to
     std::thread gate([&] {
+        while (ring.position() == 0)
+            std::this_thread::yield();
         for (unsigned i = 0; !done; ++i) {
             const std::uint64_t from = ring.close_gate();
-            if (ring.gated())
-                std::this_thread::yield();
-            shut.emplace_back(from, ring.open_gate(i % 3 * kFrame));
+            const std::uint64_t to = ring.open_gate(i % 3 * kFrame);
+            shut.emplace_back(from, to);
+            while (ring.position() <= to && !done) { // until sound flows again
+            }
         }
     });
+    put_all(ring, frames, done);
+    gate.join();
+
+    std::vector<std::int16_t> heard(ring.position());
+    ring.read(heard.data(), heard.size());
+    std::size_t leaked = 0, sound = 0, checked = 0;
+    for (const auto &[from, to] : shut)
+        for (std::uint64_t i = from; i < std::min<std::uint64_t>(to, heard.size()); ++i, ++checked)
+            leaked += heard[i] != 0;
+    for (std::size_t i = 0; i < heard.size(); ++i)
+        if (heard[i] != 0) {
+            ++sound;
+            if (heard[i] != sample_at(i))
+                return false;
+        }
+    std::printf("gate: spans=%zu checked=%zu sound=%zu leaked=%zu\n", shut.size(), checked, sound, leaked);
+    return leaked == 0 && sound > 0 && heard.size() == std::size_t{frames} * kFrame;
+}
+
+bool reader_race(unsigned frames) {
+    Ring ring(kFrame, std::size_t{kFrame} * 8);
+    std::atomic<bool> done{false};
+    std::vector<std::int16_t> heard;
+    std::size_t reported = 0;
+    bool contiguous = true;
     std::thread reader([&] {
-        std::vector<std::int16_t> block(1000);
+        std::vector<std::int16_t> block(100);
         for (bool last = false; !last;) {
             last = done; // what is committed by now is read below
             for (;;) {
                 const auto [position, ready] = ring.available();
                 const std::size_t count = std::min(ready, block.size());
-                if (position != heard.size())
-                    std::abort(); // not contiguous
+                contiguous = contiguous && position == heard.size();
                 if (count == 0)
                     break;
                 ring.read(block.data(), count);
                 heard.insert(heard.end(), block.begin(), block.begin() + static_cast<std::ptrdiff_t>(count));
             }
             for (const auto &[start, length] : ring.take_gaps())
-                dropped += length;
+                reported += length;
         }
     });
-    producer.join();
-    gate.join();
+    put_all(ring, frames, done);
     reader.join();
 
-    std::size_t leaked = 0;
-    std::size_t sound = 0;
-    for (const auto &[from, to] : shut)
-        for (std::uint64_t i = from; i < to && i < heard.size(); ++i)
-            leaked += heard[i] != 0;
-    for (const std::int16_t sample : heard)
-        sound += sample != 0;
-    std::printf("spans=%zu heard=%zu sound=%zu leaked=%zu dropped=%zu\n", shut.size(), heard.size(), sound, leaked,
-                static_cast<std::size_t>(ring.dropped_samples()));
-    const bool complete = heard.size() == std::size_t{frames} * kFrame && dropped <= ring.dropped_samples();
-    return leaked == 0 && complete && sound > 0 ? 0 : 1;
+    std::size_t silent = 0;
+    for (std::size_t i = 0; i < heard.size(); ++i) {
+        silent += heard[i] == 0;
+        if (heard[i] != 0 && heard[i] != sample_at(i))
+            return false;
+    }
+    std::printf("reader: heard=%zu silent=%zu dropped=%zu reported=%zu\n", heard.size(), silent,
+                static_cast<std::size_t>(ring.dropped_samples()), reported);
+    return contiguous && heard.size() == std::size_t{frames} * kFrame && silent == ring.dropped_samples() &&
+           reported <= silent && silent < heard.size();
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+    const unsigned frames = argc > 1 ? static_cast<unsigned>(std::atoi(argv[1])) : 100000;
+    const bool gate = gate_race(frames);
+    const bool reader = reader_race(frames);
+    return gate && reader ? 0 : 1;
 }

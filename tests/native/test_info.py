@@ -5,25 +5,28 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from phone import Message, Phone
 
-PROGRAM = Path(__file__).parent / "programs" / "infos.py"
+from tests.native.phone import Message, Phone
+from tests.native.program import command, environment
 
 
 class Relay:
     """The program under test, with what it said so far."""
 
     def __init__(self, far_uri: str, mode: str) -> None:
-        command = [sys.executable, "-X", "faulthandler", str(PROGRAM), far_uri, mode]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command("infos.py", far_uri, mode),
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self.said: list[dict[str, Any]] = []
         self.changed = threading.Condition()
         self.reader = threading.Thread(target=self._read)
@@ -46,11 +49,16 @@ class Relay:
             assert self.changed.wait_for(condition, timeout_s), self.said
             return condition()
 
-    @property
-    def infos(self) -> list[dict[str, Any]]:
-        return self.find("token")
+    def infos(self, count: int) -> list[dict[str, Any]]:
+        """The INFOs that reached Python, once there are `count` of them."""
+        return self.found("token", count)
+
+    def found(self, key: str, count: int = 1) -> list[dict[str, Any]]:
+        self.wait(lambda: len(self.find(key)) >= count)
+        return self.find(key)
 
     def end(self) -> int:
+        """Its exit code; may be asked again."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         code = self.process.wait(30)
@@ -109,38 +117,39 @@ def test_info_is_answered_with_the_code_reason_and_headers_that_python_decides(t
     assert (answer.code, answer.reason) == (299, "Very Fine")
     assert answer.one("X-Answered-By") == "python"
     assert answer.one("X-Two") == "2"
-    [info] = talk.relay.infos
+    [info] = talk.relay.infos(1)
     assert (info["content_type"], base64.b64decode(info["body"]), info["far"]) == ("application/json;v=1", body, False)
     assert ["X-Do", "answer 299 Very Fine"] in info["headers"]
     assert [name for name, _ in info["headers"]][:6] == ["Via", "Max-Forwards", "From", "To", "Call-ID", "CSeq"]
-    talk.relay.wait(lambda: talk.relay.find("answered"))
-    assert talk.relay.find("answered") == [{"answered": True, "again": False}]
+    assert talk.relay.found("answered") == [{"answered": True, "again": False}]
+    talk.close()
     assert not talk.relay.find("pjsua_saw_info")
 
 
 def test_info_of_the_far_side_names_the_far_call(talk: Talk) -> None:
     talk.far.request("INFO", [("X-Do", "answer 200")])
     assert talk.far.expect("final INFO").reason == "OK"
-    [info] = talk.relay.infos
+    [info] = talk.relay.infos(1)
     assert info["far"]
 
 
 def test_info_can_be_answered_later_and_its_retransmissions_reach_python_once(talk: Talk) -> None:
     raw = talk.near.request("INFO", [("X-Do", "later answer 488 Later")])
-    talk.relay.wait(lambda: talk.relay.infos)
+    talk.relay.infos(1)
     for _ in range(3):
         talk.near.socket.sendto(raw, talk.near.peer)
     answer = talk.near.expect("final INFO")
     assert (answer.code, answer.reason) == (488, "Later")
     talk.near.socket.sendto(raw, talk.near.peer)
     assert talk.near.expect("final INFO").raw == answer.raw
-    assert len(talk.relay.infos) == 1
+    talk.close()
+    assert len(talk.relay.infos(1)) == 1
 
 
 def test_a_failing_handler_is_answered_500_and_reported_and_the_next_info_works(talk: Talk) -> None:
     talk.near.request("INFO", [("X-Do", "raise")])
     assert talk.near.expect("final INFO").code == 500
-    assert talk.relay.wait(lambda: talk.relay.find("unraisable")) == [{"unraisable": "the handler failed"}]
+    assert talk.relay.found("unraisable") == [{"unraisable": "the handler failed"}]
     talk.near.request("INFO", [("X-Do", "answer 202")])
     assert talk.near.expect("final INFO").code == 202
 
@@ -148,7 +157,7 @@ def test_a_failing_handler_is_answered_500_and_reported_and_the_next_info_works(
 def test_what_cannot_stand_in_an_answer_is_refused(talk: Talk) -> None:
     talk.near.request("INFO", [("X-Do", "bad")])
     assert talk.near.expect("final INFO").code == 200
-    refused = [entry["refused"] for entry in talk.relay.find("refused")]
+    refused = [entry["refused"] for entry in talk.relay.found("refused", 6)]
     assert len(refused) == 2 + 4  # two of them at the start: a second handler, a call that is not there
     assert "already" in refused[0]
     assert "no dialog" in refused[1]
@@ -192,11 +201,13 @@ def test_info_goes_end_to_end_byte_for_byte_and_the_far_answer_comes_back(talk: 
     assert answer.one("Content-Type") == "a/b;c=d"
     assert not answer.all("Server")
     assert answer.one("Call-ID") == talk.near.call_id
-    assert talk.relay.find("forwarded") == [{"forwarded": True, "again": False}]
+    assert talk.relay.found("forwarded") == [{"forwarded": True, "again": False}]
     talk.near.request("INFO", [("X-Do", "answer 200")])
     talk.near.expect("200 INFO")
     assert len(finals(talk.near)) == 2  # nobody else has answered the first
+    talk.close()
     assert not talk.relay.find("pjsua_saw_digit")
+    assert not talk.relay.find("pjsua_saw_info")
 
 
 def test_info_of_the_far_side_goes_to_the_near_side(talk: Talk) -> None:
@@ -254,28 +265,28 @@ def test_info_in_an_early_dialog_is_answered_and_sent_on(talks: Callable[..., Ta
 
 
 def test_info_cannot_be_sent_on_before_the_far_dialog_exists(talks: Callable[..., Talk]) -> None:
-    talk = talks()
+    talk = talks("ring-at-once")
+    talk.near.in_dialog(talk.near.expect("180 INVITE"))
     talk.far.invite = talk.far.expect("INVITE")
     talk.far.respond(talk.far.invite, 100, "Trying")
-    trying = talk.near.expect("100 INVITE")  # its To has the tag only once the relay rings; so ask the relay to
-    assert ";tag=" not in trying.one("To")
-    early = Phone(local="", call_id=talk.near.call_id)
-    early.close()
+    talk.near.request("INFO", [("X-Do", "forward")])
+    assert talk.near.expect("final INFO").code == 481
+    assert talk.relay.found("forwarded") == [{"forwarded": False, "again": False}]
     talk.far.respond(talk.far.invite, 486, "Busy")
     assert talk.near.expect("final INVITE").code >= 400
 
 
 def test_the_near_side_hangs_up_with_an_info_pending(talk: Talk) -> None:
     talk.near.request("INFO", [("X-Do", "nothing")])
-    talk.relay.wait(lambda: talk.relay.infos)
+    talk.relay.infos(1)
     talk.near.request("INFO", [("X-Do", "forward")])
     talk.far.expect("INFO")
     talk.near.request("BYE")
     assert {talk.near.expect("final INFO").code, talk.near.expect("final INFO").code} == {487}
     talk.near.expect("200 BYE")
     talk.far.respond(talk.far.expect("BYE"), 200, "OK")
-    talk.relay.wait(lambda: len(talk.relay.find("ended")) == 2)
-    assert talk.relay.find("ended")[-1]["pending"] == 0
+    talk.close()
+    assert talk.relay.find("end") == [{"end": True, "pending": 0}]
 
 
 def test_the_far_side_hangs_up_with_an_info_on_its_way(talks: Callable[..., Talk]) -> None:
@@ -288,7 +299,7 @@ def test_the_far_side_hangs_up_with_an_info_on_its_way(talks: Callable[..., Talk
     talk.far.respond(late, 200, "Too Late")
     talk.near.request("INFO")
     assert talk.near.expect("final INFO").code == 481  # the relay's own: it cannot be sent on now
-    assert talk.relay.find("forwarded")[-1]["forwarded"] is False
+    assert talk.relay.found("forwarded", 2)[-1]["forwarded"] is False
     talk.near.request("INFO", [("X-Do", "answer 200")])
     talk.near.expect("200 INFO")
 
@@ -298,7 +309,8 @@ def test_an_info_after_bye_is_481_and_does_not_reach_python(talk: Talk) -> None:
     talk.near.expect("200 BYE")
     talk.near.request("INFO")
     assert talk.near.expect("final INFO").code == 481
-    assert not talk.relay.infos
+    talk.close()
+    assert not talk.relay.infos(0)
 
 
 @pytest.mark.parametrize("mode", ["", "destroy-without-uninstall"])
@@ -307,7 +319,7 @@ def test_the_process_ends_in_order_with_infos_pending(mode: str) -> None:
     talk.near.request("INFO", [("X-Do", "nothing")])
     talk.near.request("INFO", [("X-Do", "forward")])
     talk.far.expect("INFO")
-    talk.relay.wait(lambda: len(talk.relay.infos) == 2)
+    talk.relay.infos(2)
     stop = threading.Event()
 
     def answer_byes() -> None:
@@ -342,7 +354,8 @@ def test_hundreds_of_infos_a_second_are_all_answered_once(talk: Talk) -> None:
             talk.far.respond(talk.far.expect("INFO"), 200, "OK")
         talk.near.expect("200 INFO")
     assert time.monotonic() - started < 5
-    assert len(talk.relay.infos) == count
+    talk.close()
+    assert len(talk.relay.infos(count)) == count
     assert len(finals(talk.near)) == count
 
 
@@ -351,5 +364,6 @@ def test_an_info_outside_any_dialog_is_not_ours(talk: Talk) -> None:
     stranger.local, stranger.remote = f"<{stranger.uri}>;tag=1", f"<{talk.near.target}>;tag=2"
     stranger.request("INFO", [("X-Do", "answer 200")])
     assert stranger.expect("final INFO").code >= 400
-    assert not talk.relay.infos
     stranger.close()
+    talk.close()
+    assert not talk.relay.infos(0)

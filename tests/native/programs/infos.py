@@ -40,7 +40,7 @@ class Leg(pj.Call):
             answer(self.other, 180)
         elif state == pj.PJSIP_INV_STATE_DISCONNECTED:
             legs.pop(self.getId())
-            say(ended=self.getId(), far=self.is_far, pending=native.pending_infos())
+            say(ended=self.getId(), far=self.is_far)
             if self.other and self.other.isActive() and MODE != "legs-are-independent":
                 self.other.hangup(pj.CallOpParam())
 
@@ -60,6 +60,8 @@ class Account(pj.Account):
         legs[near.getId()] = near
         native.claim_info(near.getId())
         native.claim_info(near.getId())
+        if MODE == "ring-at-once":
+            answer(near, 180)
         far.makeCall(far_uri, audio_only())
         legs[far.getId()] = far
         native.claim_info(far.getId())
@@ -136,9 +138,8 @@ if MODE != "destroy-without-uninstall":
     native.uninstall_info()
     native.uninstall_info()
     say(pending_after_uninstall=native.pending_infos())
-endpoint.pj.hangupAllCalls()
 for leg in [*legs.values()]:
     leg.other = None
 legs.clear()
 del account
-endpoint.close()
+endpoint.close(0 if MODE == "destroy-without-uninstall" else pj.PJSUA_DESTROY_NO_NETWORK)

@@ -1,0 +1,247 @@
+"""The load test from beginning to end: recorder, calls, verification, measurement, floor, report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from recorder.errors import RecorderError, StartError
+from recorder.loadtest import floor, report
+from recorder.loadtest.audit import Guards, audit
+from recorder.loadtest.measure import Sampler, machine
+from recorder.loadtest.options import Options, Phase
+from recorder.loadtest.results import Cost, PhaseResult, Results
+from recorder.loadtest.spread import SpreadSound
+from recorder.loadtest.subject import Subject, Tree
+from recorder.loadtest.traffic import PhaseRun, Traffic
+
+_IDLE_S = 2.5
+_SETTLE_S = 60.0
+_FLOOR_S = 8.0
+_SHORT_CALLS = 200
+_SHORT_CALL_S = 2.0
+_STEADY_CALLS = 50
+# Sections of a configuration taken over that are the load test's own.
+_OWN_SECTIONS = ("trunks", "routes", "accounts", "library", "http")
+
+
+def run(options: Options, console: Console | None = None) -> int:
+    """Carry out a load test; print what it found. Returns 0 when every recording is there and right, else 1.
+
+    Raises:
+        InvalidRequestError: the options contradict each other.
+        StartError: SIPp, the recorder or the floor cannot be started.
+    """
+    options.check()
+    console = console or Console()
+    results = Results(options, machine())
+    with _folder(options, results) as folder:
+        if options.target is None:
+            _with_own_recorder(options, folder, results, console)
+        else:
+            _with_running_recorder(options, folder, results, console)
+        if options.floor:
+            _measure_floor(options, folder, results, console)
+    report.show(results, console)
+    if options.json_path is not None:
+        options.json_path.parent.mkdir(parents=True, exist_ok=True)
+        options.json_path.write_text(json.dumps(results.as_tree(), indent=1) + "\n", encoding="utf-8")
+        console.print(f"Everything measured: {options.json_path}")
+    return 0 if results.ok else 1
+
+
+def phases_of(options: Options) -> list[Phase]:
+    """The phases of a test: what was asked for, and where it helps a second one that tells set-up from media.
+
+    Long calls are followed by short ones, whose CPU is mostly set-up; short ones by a few long ones, whose CPU is
+    mostly media.
+    """
+    main = Phase("calls", options.calls, options.rate, options.duration_s, options.mute_every)
+    measurable = options.target is None or options.pid is not None
+    if not options.setup_phase or not measurable:
+        return [main]
+    if main.is_steady:
+        return [main, Phase("short calls", min(options.calls, _SHORT_CALLS), options.rate, _SHORT_CALL_S)]
+    calls = min(options.calls, _STEADY_CALLS)
+    rate = max(options.rate, 10.0)
+    return [main, Phase("steady calls", calls, rate, calls / rate + 8.0)]
+
+
+def _with_own_recorder(options: Options, folder: Path, results: Results, console: Console) -> None:
+    phases = phases_of(options)
+    changes, guards = _taken_over(options.config)
+    subject = Subject(folder, max(phase.concurrent for phase in phases) + 10, changes)
+    try:
+        subject.start()
+        with Sampler(subject.pid, subject.rtp_ports) as sampler:
+            idle = _idle()
+            for phase in phases:
+                traffic = _drive(phase, options, subject.sip_address, subject.application_port, folder, console)
+                _await_recordings(subject.recordings, traffic, results)
+                _judge(traffic, subject.recordings, guards, subject, sampler, results)
+            time.sleep(0.5)
+        results.cost = Cost.of(results.phases, sampler, idle)
+        results.metrics = {name: v for name, v in subject.api.metrics().items() if name.startswith("recorder_")}
+        _check_metrics(results)
+        code = subject.stop()
+        if code != 0:
+            results.faults.append(f"recorder: ended with {code} instead of 0 after SIGTERM; see {subject.log_path}")
+        results.faults += [f"recorder's log: {line[:300]}" for line in subject.trouble()]
+    finally:
+        subject.close()
+
+
+def _with_running_recorder(options: Options, folder: Path, results: Results, console: Console) -> None:
+    assert options.target is not None
+    assert options.recordings is not None
+    results.notes.append("The recorder was running already: its index and its metrics were not looked at.")
+    with contextlib.ExitStack() as stack:
+        sampler = stack.enter_context(Sampler(options.pid)) if options.pid is not None else None
+        idle = _idle()
+        for phase in phases_of(options):
+            traffic = _drive(phase, options, options.target, options.application_port, folder, console)
+            _await_recordings(options.recordings, traffic, results)
+            _judge(traffic, options.recordings, Guards(), None, sampler, results)
+    if sampler is not None:
+        results.cost = Cost.of(results.phases, sampler, idle)
+
+
+def _drive(
+    phase: Phase, options: Options, target: str, application_port: int, folder: Path, console: Console
+) -> Traffic:
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with contextlib.ExitStack() as stack:
+        spread = stack.enter_context(SpreadSound(folder, options.codec)) if options.spread else None
+        sound = spread.sound if spread is not None else None
+        run_ = stack.enter_context(PhaseRun(phase, target, application_port, options.codec, folder, sound))
+        if spread is not None:
+            spread.follow(run_)
+        progress = stack.enter_context(Progress(*columns, console=console))
+        set_up = progress.add_task(f"{phase.name}: answered", total=phase.calls)
+        over = progress.add_task(f"{phase.name}: hung up", total=phase.calls)
+
+        def show() -> None:
+            answered, ended = run_.progress()
+            progress.update(set_up, completed=answered)
+            progress.update(over, completed=ended)
+
+        traffic = run_.finish(show)
+        show()
+        return traffic
+
+
+def _await_recordings(folder: Path, traffic: Traffic, results: Results) -> None:
+    """Wait until as many manifests are there as calls were answered; what does not come is found later."""
+    wanted = {call.dialog_id for call in traffic.calls.values() if call.answered is not None}
+    end = time.monotonic() + _SETTLE_S
+    before = -1
+    while time.monotonic() < end:
+        there = sum(path.stem.rpartition("~")[2] in wanted for path in folder.glob("*.json"))
+        if there >= len(wanted):
+            break
+        if there == before and not list(folder.glob("*.part")) and time.monotonic() > end - _SETTLE_S + 5:
+            break  # nothing is under way any more
+        before = there
+        time.sleep(0.2)
+    time.sleep(1.0)  # the index row follows the manifest
+    if traffic.caller.exit_code != 0 or traffic.application.exit_code not in (0, -15):
+        _add_sipp_faults(traffic, results)
+
+
+def _judge(
+    traffic: Traffic, folder: Path, guards: Guards, subject: Subject | None, sampler: Sampler | None, results: Results
+) -> None:
+    start = time.monotonic()
+    found = audit(
+        folder, traffic.calls.values(), guards, subject.api if subject is not None else None, results.options.strict
+    )
+    results.phases.append(PhaseResult.of(traffic, found, time.monotonic() - start, sampler))
+    results.faults += found.faults()
+
+
+def _add_sipp_faults(traffic: Traffic, results: Results) -> None:
+    for name, outcome in (("caller", traffic.caller), ("application", traffic.application)):
+        statistics = outcome.statistics
+        if outcome.exit_code == 0 and not statistics.failed:
+            continue
+        first = next((line for line in outcome.errors.splitlines() if "20" in line and ":" in line), "")
+        results.faults.append(
+            f"SIPp ({name}): exit code {outcome.exit_code}, {statistics.failed} of {statistics.created} calls failed"
+            + (f"; first: {first[:200]}" if first else "")
+        )
+
+
+def _check_metrics(results: Results) -> None:
+    dropped = results.metrics.get("recorder_dropped_samples_total", 0)
+    if dropped:
+        results.faults.append(f"metrics: recorder_dropped_samples_total is {dropped:.0f}")
+    for name, value in results.metrics.items():
+        if name.startswith("recorder_storage_errors_total") and value:
+            results.faults.append(f"metrics: {name} is {value:.0f}")
+    for name in ("recorder_calls_live", "recorder_recordings_live"):
+        if results.metrics.get(name):
+            results.faults.append(f"metrics: {name} is {results.metrics[name]:.0f} after the last call")
+
+
+def _measure_floor(options: Options, folder: Path, results: Results, console: Console) -> None:
+    dialogs = results.cost.dialogs if results.cost is not None and results.cost.dialogs else options.calls
+    for shape in ("burst", "spread") if options.spread else ("burst",):
+        with console.status(f"The floor: a bare relay of {dialogs} dialogs, packets in {shape} …"):
+            try:
+                results.floors.append(floor.measure(folder, dialogs, _FLOOR_S, shape, options.codec))
+            except StartError as error:
+                results.notes.append(str(error))
+
+
+def _idle() -> tuple[float, float]:
+    start = time.time()
+    time.sleep(_IDLE_S)
+    return start, time.time()
+
+
+def _taken_over(config: Path | None) -> tuple[Tree, Guards]:
+    """What of the user's configuration the recorder is started with: all that is not an address or a rule."""
+    if config is None:
+        return {}, Guards()
+    from recorder import settings
+
+    loaded = settings.load(config)
+    tree = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    kept = {key: value for key, value in tree.items() if key not in _OWN_SECTIONS}
+    for section, keys in (("sip", ("listen",)), ("media", ("rtp_port_first", "rtp_port_last", "address")),
+                          ("recording", ("folder",)), ("log", ("format",))):  # fmt: skip
+        if isinstance(kept.get(section), dict):
+            kept[section] = {key: value for key, value in kept[section].items() if key not in keys}
+    redaction = loaded.redaction
+    return kept, Guards(redaction.guard_before_ms / 1000, redaction.guard_after_ms / 1000)
+
+
+@contextlib.contextmanager
+def _folder(options: Options, results: Results) -> Iterator[Path]:
+    """The working folder: the user's, or one that goes when the test has passed."""
+    if options.keep is not None:
+        options.keep.mkdir(parents=True, exist_ok=True)
+        if any(options.keep.iterdir()):
+            raise StartError(f"{options.keep} is not empty; give --keep a folder of its own")
+        yield options.keep.resolve()
+        results.notes.append(f"Recordings and logs: {options.keep}")
+        return
+    folder = Path(tempfile.mkdtemp(prefix="recorder-loadtest-"))
+    try:
+        yield folder
+    except RecorderError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if results.ok:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        results.notes.append(f"Recordings and logs were left in {folder}")

@@ -1,0 +1,124 @@
+"""A recorder that runs as its users run it, and real calls through it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recorder.loadtest.peers import Outcome, Plan, Sipp
+from recorder.loadtest.subject import Subject
+from tests.tones import Samples, read_wav
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What both ends saw of one call."""
+
+    caller: Outcome
+    application: Outcome
+
+    @property
+    def sip_call_id(self) -> str:
+        """The Call-ID of the A leg."""
+        found = self.caller.sent("INVITE")[0].header("Call-ID")
+        assert found is not None
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A recording as it lies on disk: samples at `rate`, and its manifest."""
+
+    path: Path
+    samples: Samples
+    rate: int
+    manifest: dict[str, Any]
+
+
+class Bench:
+    """One running recorder and the means to call through it."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+
+    def call(self, caller: str, application: str, *, seconds: float = 2, **plans: dict[str, Any]) -> Call:
+        """Place one call; both scenarios must go as written. `plans` may hold more of each Plan (`caller=`, …)."""
+        for_caller, for_application = plans.get("caller_plan", {}), plans.get("application_plan", {})
+        length_ms = round(seconds * 1000)
+        port = self.subject.application_port
+        listening = Plan(application, **{"length_ms": length_ms, "port": port, **for_application})
+        with Sipp(listening) as callee:
+            calling = Plan(caller, remote=self.subject.sip_address, **{"length_ms": length_ms, **for_caller})
+            with Sipp(calling) as dialing:
+                dialed = dialing.wait()
+            answered = callee.wait(10)
+        assert dialed.ok, f"caller: {dialed.errors}"
+        assert answered.ok, f"application: {answered.errors}"
+        return Call(dialed, answered)
+
+    def cdr(self, call: Call) -> dict[str, Any]:
+        """The call's detail record, once it is indexed."""
+        return self._eventually(
+            lambda: next(
+                (cdr for cdr in self.subject.api.get("cdrs")["cdrs"] if cdr["a_sip_call_id"] == call.sip_call_id), None
+            ),
+            "the CDR",
+        )
+
+    def kept(self, call: Call) -> Kept:
+        """The call's recording, once it is indexed; file and manifest must be there by then."""
+        cdr = self.cdr(call)
+        assert cdr["recorded"], cdr
+        path = self.subject.recordings / cdr["file"]
+        samples, rate = read_wav(path)
+        return Kept(path, samples, rate, json.loads(path.with_suffix(".json").read_text()))
+
+    @staticmethod
+    def _eventually(question: Callable[[], Any], what: str, timeout_s: float = 10) -> Any:
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            answer = question()
+            if answer is not None:
+                return answer
+            time.sleep(0.05)
+        raise AssertionError(f"{what} did not come within {timeout_s} s")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A recorder for the whole module; at its end it must leave in peace and have logged no error."""
+    subject = Subject(tmp_path_factory.mktemp("recorder"), changes=CHANGES)
+    # A target that does not answer is sent its INVITE for 32 s (RFC 3261, timer B): not to the one that the others use.
+    silent = {"name": "silent", "match": {"called": "9.*"}, "target": f"sip:{{user}}@127.0.0.1:{silent_port(subject)}"}
+    subject.configuration["routes"].insert(0, silent)
+    with subject:
+        yield Bench(subject)
+        assert subject.stop() == 0, subject.log_tail()
+    assert subject.trouble() == []
+
+
+def silent_port(subject: Subject) -> int:
+    """A port of the bench's own, where numbers that begin with 9 lead."""
+    return subject.application_port + 1
+
+
+CHANGES: dict[str, Any] = {
+    "sip": {"ring_timeout_s": 3, "setup_timeout_s": 2},
+    "trunks": [
+        {
+            "name": "caller",
+            "sources": ["127.0.0.0/8"],
+            "identity_headers": {"group": "X-Group-Id", "account": "X-Account-Id", "dialog": "X-Dialog-Id"},
+        }
+    ],
+    "accounts": [
+        {"id": "quiet", "group": "tests", "match": {"called": "2.*"}},
+        {"id": "loud", "group": "tests", "record": True},
+    ],
+}

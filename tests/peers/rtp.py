@@ -1,0 +1,105 @@
+"""An RTP end of our own: it knows to the millisecond what it sent when, and keeps what it received (RFC 3550)."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from recorder.loadtest.tones import Codec
+from tests.tones import RATE, Samples
+
+PACKET_S = 0.020
+_PAYLOAD_TYPES = {Codec.PCMU: 0, Codec.PCMA: 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One packet that came in: when (epoch seconds), and its header's sequence number and timestamp."""
+
+    time_s: float
+    sequence: int
+    timestamp: int
+    payload: bytes
+
+
+class RtpPeer:
+    """Sends `sound` in real time once the far end has been heard, and receives. Use as a context manager.
+
+    Args:
+        encoded: the sound as raw G.711 bytes, 8000 a second.
+        codec: which G.711 law.
+    """
+
+    def __init__(self, encoded: bytes, codec: Codec = Codec.PCMU) -> None:
+        self.received: list[Received] = []
+        self.first_sent_s: float | None = None
+        self._encoded = encoded
+        self._payload_type = _PAYLOAD_TYPES[codec]
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.settimeout(0.1)
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._receive, self._send)]
+        self._heard = threading.Event()
+        self._remote: tuple[str, int] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port to put in the SDP."""
+        return int(self._socket.getsockname()[1])
+
+    def __enter__(self) -> RtpPeer:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+        self._socket.close()
+
+    def _receive(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                packet, source = self._socket.recvfrom(2048)
+            except TimeoutError:
+                continue
+            now = time.time()
+            self._remote = source
+            self._heard.set()
+            if len(packet) >= 12:
+                sequence, timestamp = struct.unpack_from("!HI", packet, 2)
+                self.received.append(Received(now, sequence, timestamp, packet[12:]))
+
+    def _send(self) -> None:
+        while not self._heard.wait(0.05):
+            if self._stopping.is_set():
+                return
+        count = len(self._encoded) // 160
+        begin = time.monotonic()
+        self.first_sent_s = time.time()
+        for number in range(count):
+            wait = begin + number * PACKET_S - time.monotonic()
+            if wait > 0 and self._stopping.wait(wait):
+                return
+            header = struct.pack("!BBHII", 0x80, self._payload_type, number & 0xFFFF, number * 160, 0x5EED)
+            assert self._remote is not None
+            self._socket.sendto(header + self._encoded[number * 160 : (number + 1) * 160], self._remote)
+
+
+def encoded(samples: Samples, codec: Codec = Codec.PCMU) -> bytes:
+    """The samples as G.711 bytes."""
+    import io
+
+    import soundfile
+
+    target = io.BytesIO()
+    soundfile.write(target, np.asarray(samples), RATE, format="RAW", subtype=codec.subtype)
+    return target.getvalue()
