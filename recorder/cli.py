@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from recorder import __version__
 from recorder.errors import RecorderError
 
-_CONFIG = click.Path(dir_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 class _Group(click.Group):
@@ -30,7 +32,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--config", "path", type=_CONFIG, required=True, help="The configuration file, see config/recorder.yaml.")
+@click.option("--config", "path", type=_FILE, required=True, help="The configuration file, see config/recorder.yaml.")
 def serve(path: Path) -> None:
     """Run the recorder until SIGTERM or Ctrl-C; running calls may end first (sip.drain_timeout_s)."""
     from recorder import app, settings
@@ -39,7 +41,7 @@ def serve(path: Path) -> None:
 
 
 @main.command("check-config")
-@click.argument("path", type=_CONFIG, metavar="FILE")
+@click.argument("path", type=_FILE, metavar="FILE")
 def check_config(path: Path) -> None:
     """Check FILE and list every error in it, each with the path of its key. Warnings do not fail the check."""
     from recorder import settings
@@ -52,12 +54,40 @@ def check_config(path: Path) -> None:
 
 @main.command()
 @click.option("--once", is_flag=True, help="Leave after the call instead of staying up to listen.")
-@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the recording in this folder.")
+@click.option("--keep", type=_FOLDER, help="Keep the recording in this folder.")
 def demo(once: bool, keep: Path | None) -> None:
     """Place one real call through a recorder on this machine, and show what was recorded."""
     from recorder import demo as demonstration
 
     sys.exit(demonstration.run(demonstration.Options(once=once, keep=keep)))
+
+
+@main.command()
+@click.option("--calls", default=100, show_default=True, help="How many calls in all.")
+@click.option("--rate", default=10.0, show_default=True, help="How many are set up a second.")
+@click.option("--duration", "duration_s", default=30.0, show_default=True, help="How long each call lasts, in seconds.")
+@click.option("--codec", type=click.Choice(["pcmu", "pcma"]), default="pcmu", show_default=True, help="Of both ends.")
+@click.option("--mute-every", default=0, show_default=True, help="Each so-manieth call has a sensitive step; 0: none.")
+@click.option("--json", "json_path", type=_FILE, help="Write everything that was measured to this file.")
+@click.option("--keep", type=_FOLDER, help="Leave recordings and logs in this folder.")
+@click.option("--config", type=_FILE, help="Configuration for the recorder that is started; addresses are its own.")
+@click.option("--target", metavar="HOST:PORT", help="Use the recorder that runs here instead of starting one.")
+@click.option("--application-port", default=5070, show_default=True, help="With --target: where its calls lead to.")
+@click.option("--recordings", type=_FOLDER, help="With --target: its folder of recordings.")
+@click.option("--pid", type=int, help="With --target: its process, to be measured.")
+@click.option("--floor/--no-floor", default=True, show_default=True, help="Measure a bare relay for comparison.")
+@click.option("--spread", is_flag=True, help="Send packets evenly over the 20 ms instead of in bursts.")
+@click.option("--strict", is_flag=True, help="Allow nothing for a jitter buffer.")
+@click.option("--setup-phase/--no-setup-phase", default=True, show_default=True, help="Measure set-up apart.")
+def loadtest(codec: str, **given: Any) -> None:
+    """Place many calls with SIPp, judge every recording by its content, and measure what it cost.
+
+    With --duration longer than --calls / --rate all calls are up at once. Exit code 1 when a recording is missing or
+    wrong.
+    """
+    from recorder import loadtest as load
+
+    sys.exit(load.run(load.Options(codec=load.Codec[codec.upper()], **given)))
 
 
 @main.command()
@@ -91,7 +121,7 @@ def token(name: str, role: str) -> None:
 
 
 @main.command()
-@click.option("--config", "path", type=_CONFIG, required=True, help="The configuration file of the recorder.")
+@click.option("--config", "path", type=_FILE, required=True, help="The configuration file of the recorder.")
 def recover(path: Path) -> None:
     """Repair the recordings that a crash left unfinished, and index what the index does not know.
 

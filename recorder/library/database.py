@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.pool import QueuePool
 
 from recorder.errors import StorageError
+from recorder.library.durable import FILE_MODE
 from recorder.library.schema import bring_up_to_date
 
 BUSY_TIMEOUT_S = 2.0
@@ -47,6 +49,8 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        with suppress(OSError):  # SQLite says better what is wrong
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
         self.writer = _engine(path, "rwc", 1, ("journal_mode = WAL", "synchronous = FULL", "temp_store = MEMORY"))
         self._identity: tuple[int, int] | None = None
         self._log_path = path.with_name(path.name + "-wal")

@@ -9,6 +9,7 @@ from pathlib import Path
 from recorder.errors import StorageError
 
 TEMPORARY_SUFFIX = ".tmp"
+FILE_MODE = 0o640  # who called whom is not for everyone to read
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -16,7 +17,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
         try:
-            with temporary.open("wb") as file:
+            with os.fdopen(_private(temporary), "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -30,6 +31,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise StorageError(
             f"{path}: cannot be written: {error.strerror}; check that its folder is there, writable and not full"
         ) from error
+
+
+def _private(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
 
 
 def sync_folder(folder: Path) -> None:

@@ -75,10 +75,12 @@ def recovered_manifest(
 ) -> Manifest:
     """Make the manifest of a recording whose call's facts died with the process.
 
-    `ended_ms` is epoch milliseconds, by default the time of the last write to `file`; `audio` defaults to 8 kHz 16-bit
-    mono. Without `cdr`, one is made that says what the file proves: a call that failed because the recorder restarted.
+    `ended_ms` is epoch milliseconds, by default the time of the last write to `file`; `audio` is by default what the
+    file's header says. Without `cdr`, one is made that says what the file proves: a call that failed because the
+    recorder restarted. Raises StorageError when the header is needed and cannot be read.
     """
-    audio = audio or AudioFormat()
+    if audio is None:
+        audio, _ = _read_header(file.path)
     if ended_ms is None:
         try:
             ended_ms = file.path.stat().st_mtime_ns // 1_000_000
@@ -104,18 +106,13 @@ def manifest_from_audio(path: Path) -> Manifest:
     """Make a manifest from a finished recording that has none. Reads the whole file. Raises StorageError."""
     try:
         name = recording_name(path)
-        info = soundfile.info(str(path))
+        audio, samples = _read_header(path)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             size = os.fstat(file.fileno()).st_size
-    except (OSError, ValueError, soundfile.SoundFileError) as error:
+    except (OSError, ValueError) as error:
         raise StorageError(f"{path}: no manifest can be made of it: {error}") from error
-    audio = AudioFormat(
-        sample_rate_hz=info.samplerate,
-        channels=info.channels,
-        encoding=_ENCODINGS.get(info.subtype, info.subtype.lower()),
-    )
-    return recovered_manifest(name, CommittedFile(path, info.frames, size, sha256), audio)
+    return recovered_manifest(name, CommittedFile(path, samples, size, sha256), audio)
 
 
 def reindex(folder: Path, index: Index, settled_s: float = 0) -> ReindexReport:
@@ -155,6 +152,15 @@ def reindex(folder: Path, index: Index, settled_s: float = 0) -> ReindexReport:
     _add(index, batch, report)
     _note_missing_audio(names, report)
     return report
+
+
+def _read_header(path: Path) -> tuple[AudioFormat, int]:
+    try:
+        info = soundfile.info(str(path))
+    except (OSError, soundfile.SoundFileError) as error:
+        raise StorageError(f"{path}: no manifest can be made of it: {error}") from error
+    encoding = _ENCODINGS.get(info.subtype, info.subtype.lower())
+    return AudioFormat(sample_rate_hz=info.samplerate, channels=info.channels, encoding=encoding), info.frames
 
 
 def _files(folder: Path) -> list[Path]:

@@ -100,10 +100,11 @@ def missing_programs(lines: Sequence[Line]) -> list[str]:
         for program, package in wanted.items()
         if shutil.which(program) is None
     ]
-    for line in lines:
-        if line.prompt is not None and _prompt_path(line.prompt) is None:
-            missing.append(f"the IVR prompt {line.prompt}.wav is missing: apt-get install asterisk-core-sounds-en-wav")
-    return missing
+    return missing + [
+        f"the IVR prompt {line.prompt}.wav is missing: apt-get install asterisk-core-sounds-en-wav"
+        for line in lines
+        if line.prompt is not None and _prompt_path(line.prompt) is None
+    ]
 
 
 def build(lines: Sequence[Line], folder: Path) -> Conversation:
@@ -137,7 +138,7 @@ def build(lines: Sequence[Line], folder: Path) -> Conversation:
 
 
 def listen(recording: Samples, conversation: Conversation) -> list[Heard]:
-    """Look for every turn in `recording`: one of the sensitive step anywhere in it, the others about where they were."""
+    """Look for every turn in `recording`: those of the sensitive step anywhere, the others about where they were."""
     return [_find_anywhere(recording, t) if t.line.secret else _find(recording, t) for t in conversation.turns]
 
 

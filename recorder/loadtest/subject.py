@@ -73,11 +73,9 @@ class Api:
         found = (_METRIC.match(line) for line in body.decode().splitlines())
         return {m["name"] + (m["labels"] or ""): float(m["value"]) for m in found if m}
 
-    def count_recordings(self) -> int | None:
-        """How many recordings the index knows; None when the API does not say."""
-        page = self.get("recordings", limit=1)
-        total = page.get("total") if isinstance(page, dict) else None
-        return int(total) if total is not None else None
+    def knows(self, dialog_id: str) -> bool:
+        """Whether its index has the recording of this dialog."""
+        return self.request(f"/api/v1/recordings/{dialog_id}")[0] == 200
 
 
 class Subject:
@@ -206,7 +204,7 @@ class Subject:
         return {
             "sip": {
                 "listen": [{"transport": "udp", "host": HOST, "port": self.sip_port}],
-                "max_calls": max(20, self._rtp_ports // 4),
+                "max_calls": self._rtp_ports // 4,
                 "drain_timeout_s": 5,
             },
             "media": {"rtp_port_first": first, "rtp_port_last": first + self._rtp_ports - 1, "address": HOST},

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from recorder.errors import StorageError
 from recorder.identifiers import RecordingName
+from recorder.library.index import Index
 from recorder.library.manifest import GapFacts, Manifest, NameParts, manifest_path
 
 from .conftest import CallMaker, SampleCall
@@ -58,6 +59,13 @@ def test_writing_leaves_no_temporary_file_and_replaces_what_was_there(folder: Pa
     path = call.manifest(dropped_samples=2).write(folder)
     assert [entry.name for entry in folder.iterdir()] == [path.name]
     assert Manifest.read(path).dropped_samples == 2
+
+
+def test_what_was_said_to_whom_is_not_for_everyone_to_read(folder: Path, index: Index, make_call: CallMaker) -> None:
+    path = make_call().manifest().write(folder)
+    index.check_writable()
+    for each in (path, index.path, index.path.with_name("index.sqlite-wal")):
+        assert each.stat().st_mode & 0o007 == 0
 
 
 def test_writing_where_it_cannot_be_says_where(folder: Path, make_call: CallMaker) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from recorder.errors import StorageError
 from recorder.identifiers import RecordingName
 from recorder.library.index import Index
-from recorder.library.manifest import CommittedFile, Manifest, manifest_path
+from recorder.library.manifest import AudioFormat, CommittedFile, Manifest, manifest_path
 from recorder.library.recovery import (
     find_unfinished,
     manifest_from_audio,
@@ -67,9 +68,26 @@ def test_a_recovered_manifest_says_what_the_file_proves(folder: Path, make_call:
 def test_a_recovered_manifest_takes_what_is_known(folder: Path, make_call: CallMaker) -> None:
     call = make_call()
     file = CommittedFile(folder / "not there", 8000, 16044, "0" * 64)
-    manifest = recovered_manifest(call.name, file, ended_ms=call.name.dialog_timestamp_ms + 5, cdr=call.cdr)
+    manifest = recovered_manifest(
+        call.name, file, AudioFormat(sample_rate_hz=16000), call.name.dialog_timestamp_ms + 5, call.cdr
+    )
+    assert (manifest.format.sample_rate_hz, manifest.duration_s) == (16000, 0.5)
     assert manifest.ended_ms == call.name.dialog_timestamp_ms + 5
     assert manifest.cdr == call.cdr
+
+
+def test_a_recovered_manifest_without_a_readable_file_says_so(folder: Path, make_call: CallMaker) -> None:
+    file = CommittedFile(folder / "not there", 8000, 16044, "0" * 64)
+    with pytest.raises(StorageError, match="not there: no manifest can be made of it"):
+        recovered_manifest(make_call().name, file)
+
+
+def test_a_recovered_recording_has_the_rate_that_its_header_says(folder: Path, make_call: CallMaker) -> None:
+    call = make_call()
+    path = folder / call.file_name
+    soundfile.write(path, [0.0] * 16000, 16000, subtype="PCM_16")
+    manifest = recovered_manifest(call.name, CommittedFile(path, 16000, 32044, "0" * 64))
+    assert (manifest.format.sample_rate_hz, manifest.duration_s) == (16000, 1.0)
 
 
 def test_a_manifest_is_made_from_the_audio_alone(folder: Path, make_call: CallMaker) -> None:

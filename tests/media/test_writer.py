@@ -111,11 +111,15 @@ def test_a_recording_is_handed_on_once_however_often_it_is_ended(rig: Rig) -> No
 
 
 def test_a_fault_in_one_recording_leaves_the_others_alone(rig: Rig) -> None:
-    good, _ = rig.recording("good", 440)
+    third_round = WaitingTap(after=3)
+    third_round.put(sine(440, 1), at=0)
+    good = Recording(rig.folder / "good.wav", RATE, a=third_round)
     bad, tap = rig.recording("bad", 1000)
     tap.fault = RuntimeError("the tap broke")
     for recording in (bad, good):
         rig.writer.begin(recording)
+    assert third_round.was_read.wait(WAIT_S)
+    assert tap.reads == 1, "it is left alone from its first fault on"
     for recording in (bad, good):
         rig.writer.end(recording, RATE)
     assert rig.wait_ended(2) == [bad, good]

@@ -6,9 +6,11 @@ import itertools
 import re
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _serial = itertools.count(1)
+Headers = Sequence[tuple[str, str]]
 
 
 @dataclass
@@ -80,12 +82,12 @@ class Phone:
         lines = ["v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=-", "c=IN IP4 127.0.0.1", "t=0 0"]
         return "\r\n".join([*lines, "m=audio 9 RTP/AVP 0", "a=rtpmap:0 PCMU/8000", ""]).encode()
 
-    def send(self, start: str, headers: list[tuple[str, str]], body: bytes = b"") -> bytes:
+    def send(self, start: str, headers: Headers, body: bytes = b"") -> bytes:
         raw = "\r\n".join([start, *(f"{n}: {v}" for n, v in headers), "", ""]).encode() + body
         self.socket.sendto(raw, self.peer)
         return raw
 
-    def request(self, method: str, headers: list[tuple[str, str]] = [], body: bytes = b"", length: int | None = -1) -> bytes:  # noqa: B006
+    def request(self, method: str, headers: Headers = (), body: bytes = b"", length: int | None = -1) -> bytes:
         """Sends a request of the dialog; `length` is the Content-Length, None to leave it out. Returns the bytes."""
         self.cseq += method != "ACK"
         own = [
@@ -98,9 +100,9 @@ class Phone:
         ]
         if length is not None:
             headers = [*headers, ("Content-Length", str(len(body) if length < 0 else length))]
-        return self.send(f"{method} {self.target} SIP/2.0", own + headers, body)
+        return self.send(f"{method} {self.target} SIP/2.0", [*own, *headers], body)
 
-    def respond(self, request: Message, code: int, reason: str, headers: list[tuple[str, str]] = [], body: bytes = b"") -> None:  # noqa: B006
+    def respond(self, request: Message, code: int, reason: str, headers: Headers = (), body: bytes = b"") -> None:
         mirrored = [(n, v) for n, v in request.headers if n in ("Via", "From", "Call-ID", "CSeq", "Record-Route")]
         to = request.one("To")
         tagged = to if ";tag=" in to else f"{to};tag=far{self.number}"

@@ -10,10 +10,13 @@ from recorder.native._native import _take_apart
 START = b"INFO sip:a@b SIP/2.0\r\n"
 names = st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,15}", fullmatch=True)
 values = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zs", "Zl", "Zp")), max_size=30)
+header = st.tuples(names, values)
 newlines = st.sampled_from([b"\r\n", b"\n"])
 
 
-@given(headers=st.lists(st.tuples(names, values)), body=st.binary(max_size=300), newline=newlines, pad=st.integers(0, 3))
+@given(
+    headers=st.lists(st.tuples(names, values)), body=st.binary(max_size=300), newline=newlines, pad=st.integers(0, 3)
+)
 def test_headers_and_body_come_out_as_they_went_in(
     headers: list[tuple[str, str]], body: bytes, newline: bytes, pad: int
 ) -> None:

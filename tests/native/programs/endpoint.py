@@ -1,4 +1,4 @@
-"""A pjsua2 endpoint on loopback for the programs here. pjsua2 is one to a process, so each test runs its own program."""
+"""A pjsua2 endpoint on loopback for these programs. pjsua2 is one to a process, so each test runs one of its own."""
 
 from __future__ import annotations
 

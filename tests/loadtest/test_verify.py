@@ -1,0 +1,208 @@
+"""The verification finds what is wrong with a recording, and nothing with a right one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recorder.loadtest.tones import APPLICATION, CALLER, SAMPLE_RATE_HZ, Codec
+from recorder.loadtest.verify import Expected, Silence, Verdict, verify, verify_file, zero_runs
+from tests.loadtest.spoken import muted, recording, track
+
+LENGTH_S = 12.0
+STRICT = Expected(LENGTH_S).strict()
+# The step was muted from 5 s to 7 s, 300 ms before and 60 ms after included.
+MUTED = Expected(LENGTH_S, [Silence(must=(5.06, 6.94), may=(4.94, 7.06))])
+
+
+def faults_of(verdict: Verdict) -> set[str]:
+    """The kinds of fault: the word before the colon."""
+    return {fault.partition(":")[0] for fault in verdict.faults}
+
+
+@pytest.mark.parametrize("codec", Codec)
+def test_a_right_recording_passes_even_strictly(codec: Codec) -> None:
+    verdict = verify(recording(codec=codec), STRICT)
+    assert verdict.faults == []
+    assert verdict.bursts == 12
+    assert verdict.caller_start_s == pytest.approx(0.030, abs=0.001)
+    assert verdict.offset_s == pytest.approx(0.015, abs=0.001)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    duration_s=st.floats(2.1, 20),
+    caller_s=st.floats(0, 0.2),
+    offset_s=st.floats(-0.055, 0.055),
+    codec=st.sampled_from(Codec),
+)
+def test_any_right_recording_passes(duration_s: float, caller_s: float, offset_s: float, codec: Codec) -> None:
+    application_s = max(0.0, caller_s + offset_s)
+    verdict = verify(recording(duration_s, caller_s, application_s, codec), Expected(duration_s))
+    assert verdict.faults == []
+    assert verdict.caller_start_s == pytest.approx(caller_s, abs=0.002)
+
+
+@pytest.mark.parametrize("milliseconds", [-60, 60])
+def test_a_wrong_length_is_found(milliseconds: int) -> None:
+    verdict = verify(recording(LENGTH_S), Expected(LENGTH_S + milliseconds / 1000))
+    assert faults_of(verdict) == {"length"}
+
+
+def test_a_length_within_40_ms_passes() -> None:
+    assert verify(recording(LENGTH_S), Expected(LENGTH_S + 0.035)).ok
+
+
+@pytest.mark.parametrize("missing", ["caller", "application", "both"])
+def test_a_speaker_who_is_not_there_is_found(missing: str) -> None:
+    samples = np.zeros(round(LENGTH_S * SAMPLE_RATE_HZ), dtype=np.int16)
+    if missing != "both":
+        samples = track(APPLICATION if missing == "caller" else CALLER, LENGTH_S, 0.03)
+    verdict = verify(samples, Expected(LENGTH_S))
+    assert "missing" in faults_of(verdict)
+    assert verdict.offset_s is None
+
+
+def test_legs_that_are_100_ms_apart_are_found() -> None:
+    verdict = verify(recording(caller_s=0.03, application_s=0.13), Expected(LENGTH_S))
+    assert faults_of(verdict) == {"alignment"}
+
+
+def test_sound_that_begins_late_is_found() -> None:
+    verdict = verify(recording(caller_s=0.5, application_s=0.5), Expected(LENGTH_S))
+    assert faults_of(verdict) == {"order"}
+
+
+def test_swapped_speakers_are_found() -> None:
+    """Each hears the other's turn: the caller's tone where the application's belongs."""
+    verdict = verify(recording(caller_s=1.03, application_s=1.03), Expected(LENGTH_S))
+    assert not verdict.ok
+
+
+@pytest.mark.parametrize("position_s", [0.8, 4.2, 5.0, 9.77])
+@pytest.mark.parametrize("milliseconds", [5, 20, 200])
+def test_a_hole_is_found_wherever_it_is(position_s: float, milliseconds: int) -> None:
+    samples = muted(recording(), position_s, position_s + milliseconds / 1000)
+    assert "hole" in faults_of(verify(samples, Expected(LENGTH_S)))
+
+
+@pytest.mark.parametrize("voice", [CALLER, APPLICATION])
+@pytest.mark.parametrize("position_s", [0.7, 3.3, 8.0])
+def test_a_stretch_missing_of_one_speaker_is_found(voice: object, position_s: float) -> None:
+    tracks = {v.name: track(v, LENGTH_S, 0.03) for v in (CALLER, APPLICATION)}
+    assert isinstance(voice, type(CALLER))
+    tracks[voice.name] = muted(tracks[voice.name], position_s, position_s + 0.1)
+    verdict = verify(tracks["caller"] + tracks["application"], Expected(LENGTH_S))
+    assert "gap" in faults_of(verdict)
+    assert verdict.gap_s == pytest.approx(0.1, abs=0.02)
+    assert all(voice.name in fault for fault in verdict.faults)
+
+
+@pytest.mark.parametrize("lost", [1, 3, 80])
+def test_lost_samples_are_found_strictly(lost: int) -> None:
+    samples = recording()
+    shifted = np.concatenate((samples[:40_000], samples[40_000 + lost :], samples[-lost:]))
+    assert not verify(shifted, STRICT).ok
+
+
+def test_repeated_samples_are_found_strictly() -> None:
+    samples = recording()
+    repeated = np.concatenate((samples[:40_000], samples[39_840:-160]))
+    assert not verify(repeated, STRICT).ok
+
+
+def test_one_dropped_packet_is_tolerated_and_counted() -> None:
+    """What an adaptive jitter buffer does now and then."""
+    samples = recording()
+    verdict = verify(np.concatenate((samples[:40_000], samples[40_160:], samples[-160:])), Expected(LENGTH_S))
+    assert verdict.ok
+    assert verdict.disturbances > 0
+    assert verdict.drift_s == pytest.approx(0.020, abs=0.002)
+
+
+def test_many_disturbances_are_not_tolerated() -> None:
+    pieces = np.array_split(recording(30.0), 50)
+    samples = np.concatenate([piece[k % 2 * 40 :] for k, piece in enumerate(pieces)])
+    verdict = verify(samples, Expected(len(samples) / SAMPLE_RATE_HZ))
+    assert not verdict.ok
+
+
+def test_a_drift_over_the_call_is_found() -> None:
+    """A clock that is 1 % fast: nothing is missing anywhere, and in the end everything is off."""
+    samples = recording()
+    fast = samples[np.arange(0, len(samples), 1.01).astype(int)]
+    assert not verify(fast, Expected(len(fast) / SAMPLE_RATE_HZ)).ok
+
+
+def test_a_muted_span_passes() -> None:
+    verdict = verify(muted(recording(), 5.0, 7.0), MUTED)
+    assert verdict.faults == []
+    assert verdict.silent_s == pytest.approx(1.88, abs=0.001)
+    assert verdict.silent_spans == [pytest.approx((5.0, 7.0), abs=0.001)]
+
+
+@pytest.mark.parametrize("codec", Codec)
+def test_a_span_that_was_not_muted_is_found(codec: Codec) -> None:
+    assert "redaction" in faults_of(verify(recording(codec=codec), MUTED))
+
+
+@pytest.mark.parametrize("at_s", [5.07, 6.0, 6.93])
+def test_a_single_sample_within_a_muted_span_is_found(at_s: float) -> None:
+    samples = muted(recording(), 5.0, 7.0)
+    samples[round(at_s * SAMPLE_RATE_HZ)] = 1
+    verdict = verify(samples, MUTED)
+    assert faults_of(verdict) == {"redaction"}
+    assert "1 of 15040 samples" in verdict.faults[0]
+
+
+def test_only_one_speaker_muted_is_found() -> None:
+    caller, application = track(CALLER, LENGTH_S, 0.03), track(APPLICATION, LENGTH_S, 0.03)
+    assert "redaction" in faults_of(verify(muted(caller, 5.0, 7.0) + application, MUTED))
+
+
+def test_a_recording_that_stays_silent_after_the_step_is_found() -> None:
+    verdict = verify(muted(recording(), 5.0, LENGTH_S), MUTED)
+    assert {"hole", "gap"} & faults_of(verdict)
+
+
+def test_more_silence_than_was_asked_for_is_found() -> None:
+    assert not verify(muted(recording(), 4.0, 8.0), MUTED).ok
+
+
+def test_a_file_of_the_wrong_format_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "stereo.wav"
+    soundfile.write(path, np.zeros((8000, 2), dtype=np.int16), 8000)
+    assert faults_of(verify_file(path, Expected())) == {"format"}
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"no sound at all" * 100])
+def test_a_file_that_is_none_is_found(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.wav"
+    path.write_bytes(content)
+    assert faults_of(verify_file(path, Expected())) == {"unreadable"}
+
+
+def test_a_missing_file_is_found(tmp_path: Path) -> None:
+    assert faults_of(verify_file(tmp_path / "absent.wav", Expected())) == {"unreadable"}
+
+
+def test_a_truncated_file_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "cut.wav"
+    soundfile.write(path, recording(), 8000, subtype="PCM_16")
+    path.write_bytes(path.read_bytes()[:50_000])
+    assert not verify_file(path, Expected(LENGTH_S)).ok
+
+
+def test_an_empty_recording_is_found() -> None:
+    assert not verify(np.zeros(0, dtype=np.int16), Expected()).ok
+
+
+def test_zero_runs() -> None:
+    samples = np.array([0, 0, 5, 0, 0, 0, 7, 0], dtype=np.int16)
+    assert zero_runs(samples, 2) == [(0, 2), (3, 6)]
+    assert zero_runs(samples, 1) == [(0, 2), (3, 6), (7, 8)]
