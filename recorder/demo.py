@@ -26,7 +26,6 @@ from recorder.loadtest.conversation import Conversation, Heard, Line, Speaker, b
 from recorder.loadtest.peers import Outcome, Plan, Sipp
 from recorder.loadtest.subject import Subject
 from recorder.loadtest.tones import SAMPLE_RATE_HZ, Samples
-from recorder.loadtest.verify import zero_runs
 
 CALLER, APPLICATION = Speaker.CALLER, Speaker.APPLICATION
 LINES = (
@@ -198,13 +197,24 @@ def _check_length(found: _Found, caller: Outcome) -> None:
 
 
 def _check_silence(found: _Found, conversation: Conversation) -> None:
+    """The span that the manifest calls muted has to cover the step, and to be silent to the last bit."""
+    redactions = found.manifest["redactions"]
+    if len(redactions) != 1:
+        found.faults.append(f"the manifest tells of {len(redactions)} muted spans instead of one")
+        return
+    first = int(redactions[0]["start_sample"])
+    last = first + int(redactions[0]["samples"])
+    found.silence = (first, last)
+    heard = int(np.count_nonzero(found.samples[first:last]))
+    if heard:
+        found.faults.append(f"{heard} of {last - first} samples of the muted span are not 0")
     mute_from, mute_to = conversation.mute
-    runs = zero_runs(found.samples, SAMPLE_RATE_HZ // 10)
-    found.silence = max(runs, key=lambda run: run[1] - run[0], default=(0, 0))
-    first, last = (position / SAMPLE_RATE_HZ for position in found.silence)
-    if first > mute_from - _GUARD_BEFORE_S + _SLACK_S or last < mute_to + _GUARD_AFTER_S - _SLACK_S:
+    if (
+        first / SAMPLE_RATE_HZ > mute_from - _GUARD_BEFORE_S + _SLACK_S
+        or last / SAMPLE_RATE_HZ < mute_to + _GUARD_AFTER_S - _SLACK_S
+    ):
         found.faults.append(
-            f"the recording is silent from {first:.2f} to {last:.2f} s, the step was held muted "
+            f"muted from {first / SAMPLE_RATE_HZ:.2f} to {last / SAMPLE_RATE_HZ:.2f} s; the application held the step "
             f"from {mute_from:.2f} to {mute_to:.2f} s"
         )
 
@@ -216,6 +226,10 @@ def _show(found: _Found, conversation: Conversation, subject: Subject, console: 
     length = len(found.samples) / SAMPLE_RATE_HZ
     console.print(f"\n[bold]The call is over[/bold] and recorded: {length:.2f} s. What is in the file, by its sound:\n")
     console.print(Text("  ") + _strip(found, conversation))
+    legend = (
+        Text("  caller", _COLOURS[CALLER]) + Text("  application", _COLOURS[APPLICATION]) + Text("  ── muted", "red")
+    )
+    console.print(legend)
     console.print()
     table = Table(box=None, padding=(0, 2), show_edge=False)
     for title in ("", "at", "who", "what", "likeness"):

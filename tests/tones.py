@@ -16,7 +16,8 @@ RATE = 8000
 def sine(frequency: float, seconds: float, rate: int = RATE, amplitude: int = 8000, start: int = 0) -> Samples:
     """Make a tone; `start` is the position of its first sample, so that pieces made apart join without a click."""
     n = np.arange(start, start + round(seconds * rate))
-    return np.rint(amplitude * np.sin(2 * np.pi * frequency * n / rate)).astype(np.int16)
+    tone: Samples = np.rint(amplitude * np.sin(2 * np.pi * frequency * n / rate)).astype(np.int16)
+    return tone
 
 
 def silence(seconds: float, rate: int = RATE) -> Samples:

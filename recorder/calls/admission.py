@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from recorder.settings import Settings
 
-RTP_PORTS_PER_CALL = 4  # two legs, each with an RTP and an RTCP port
-
-
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why there is no room: `reason` is fit for a metric label, `detail` for a person."""
@@ -22,8 +19,8 @@ class Admission:
     """The limits of one configuration."""
 
     def __init__(self, settings: Settings) -> None:
-        ports = settings.media.rtp_port_last - settings.media.rtp_port_first + 1
-        self.capacity = min(settings.sip.max_calls, ports // RTP_PORTS_PER_CALL)
+        # The settings have been checked: the range of RTP ports suffices for as many.
+        self.capacity = settings.sip.max_calls
         self.draining = False
 
     def refusal(self, live_calls: int) -> Refusal | None:

@@ -97,7 +97,15 @@ class Sipp:
         self.port = 0
 
     def start(self) -> Sipp:
-        """Start SIPp. Raises StartError when it is not installed, or ends at once."""
+        """Start SIPp. Raises StartError when it is not installed, or ends at once; then nothing of it is left."""
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _start(self) -> None:
         program = shutil.which("sipp")
         if program is None:
             raise StartError("sipp is not installed; install Debian's package sip-tester")
@@ -115,7 +123,6 @@ class Sipp:
             )
         if self.plan.remote is None:
             self._wait_until_it_listens()
-        return self
 
     @property
     def pid(self) -> int:
@@ -190,11 +197,7 @@ class Sipp:
             self._lease.release()
 
     def __enter__(self) -> Sipp:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
+        return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.close()

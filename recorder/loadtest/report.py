@@ -93,7 +93,5 @@ def _percent(share: float | None) -> str:
 def _ms(spread: Spread) -> str:
     if spread.median is None or spread.least is None or spread.p95 is None or spread.most is None:
         return "not measured"
-    return (
-        f"{1000 * spread.median:+.0f} ms (least {1000 * spread.least:+.0f}, "
-        f"95 % {1000 * spread.p95:+.0f}, most {1000 * spread.most:+.0f})"
-    )
+    median, least, p95, most = (round(1000 * value) for value in (spread.median, spread.least, spread.p95, spread.most))
+    return f"{median:+d} ms (least {least:+d}, 95 % {p95:+d}, most {most:+d})"

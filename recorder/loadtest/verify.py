@@ -27,7 +27,6 @@ _FRAME = 200  # 25 ms
 _HOP = 40  # 5 ms
 _SHORTEST_HOLE = 20  # two steady tones never add up to 0 for so many samples
 _HALF = _FRAME // 2
-_MOST_DISTURBANCES_PER_S = 0.1
 _SAME_S = 0.100  # bursts that stray less from one another are of one course
 _EDGE_S = _FRAME / SAMPLE_RATE_HZ  # a frame this far from an edge does not touch it
 
@@ -50,9 +49,9 @@ class Expected:
 
     `length_s` is the answered time as the ends of the call saw it, None if unknown. `start_s`: by when both speakers
     have to be heard, from the start of the file. `tail_s`: how much earlier than the file they may end.
-    A jitter buffer that adapts drops or stretches a packet's worth now and then: a disturbance of up to `disturbance_s`
-    is counted, not a fault, as long as they are few and the speaker does not drift by more than `drift_tolerance_s` in
-    all. A hole, where both are silent to the last bit, is none of that and always a fault.
+    A jitter buffer that adapts drops or stretches a packet or two when the sender or the machine falters: a disturbance
+    of up to `disturbance_s` is counted, not a fault, as long as the speaker does not drift by more than
+    `drift_tolerance_s` in all. A hole, where both are silent to the last bit, is none of that and always a fault.
     """
 
     length_s: float | None = None
@@ -60,7 +59,7 @@ class Expected:
     length_tolerance_s: float = 0.040
     offset_tolerance_s: float = 0.060
     drift_tolerance_s: float = 0.060
-    disturbance_s: float = 0.030
+    disturbance_s: float = 0.060
     start_s: float = 0.250
     tail_s: float = 0.080
 
@@ -133,8 +132,6 @@ def verify(samples: Samples, expected: Expected) -> Verdict:
     verdict.caller_start_s, verdict.application_start_s = (check.start_s for check in checks)
     for check in checks:
         check.run()
-    if verdict.disturbances > _MOST_DISTURBANCES_PER_S * verdict.length_s + 4:
-        verdict.faults.append(f"disturbed: {verdict.disturbances} short disturbances in {verdict.length_s:.1f} s")
     if verdict.offset_s is not None and abs(verdict.offset_s) > expected.offset_tolerance_s:
         verdict.faults.append(f"alignment: the application is {1000 * verdict.offset_s:+.0f} ms off the caller")
     return verdict

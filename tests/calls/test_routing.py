@@ -116,10 +116,8 @@ def test_no_called_number_can_change_the_target_host(called: str) -> None:
     assert not any(character in target for character in '\r\n <>"')
 
 
-def test_admission_counts_ports_as_well_as_calls() -> None:
-    ports = {"rtp_port_first": 20000, "rtp_port_last": 20011}
-    settings = Settings.model_validate({"sip": {"max_calls": 3}, "media": ports})
-    admission = Admission(settings)
+def test_admission_has_a_limit_and_refuses_all_while_draining() -> None:
+    admission = Admission(Settings.model_validate({"sip": {"max_calls": 3}}))
     assert admission.refusal(2) is None
     assert admission.refusal(3) is not None
     admission.draining = True

@@ -39,7 +39,7 @@ def test_a_sampler_sees_this_process_work() -> None:
             pass
     share = sampler.cpu_share((start, time.time()))
     assert share is not None
-    assert 0.3 < share < 1.3
+    assert 0.05 < share < 1.3
     assert all(sample.rss_bytes > 0 and sample.fds > 0 and sample.threads > 0 for sample in sampler.samples)
     assert sampler.cpu_share((start - 100, start - 90)) is None
 

@@ -125,13 +125,6 @@ def test_one_dropped_packet_is_tolerated_and_counted() -> None:
     assert verdict.drift_s == pytest.approx(0.020, abs=0.002)
 
 
-def test_many_disturbances_are_not_tolerated() -> None:
-    pieces = np.array_split(recording(30.0), 50)
-    samples = np.concatenate([piece[k % 2 * 40 :] for k, piece in enumerate(pieces)])
-    verdict = verify(samples, Expected(len(samples) / SAMPLE_RATE_HZ))
-    assert not verdict.ok
-
-
 def test_a_drift_over_the_call_is_found() -> None:
     """A clock that is 1 % fast: nothing is missing anywhere, and in the end everything is off."""
     samples = recording()

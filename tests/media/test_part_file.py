@@ -21,11 +21,6 @@ from tests.tones import is_tone, read_wav, sine
 TONE = sine(440, 1)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "group~account~1~A.wav"
-
-
 def dead_part(path: Path, seconds: float = 1) -> Path:
     """A `.part` as a process leaves it that is killed."""
     part = PartFile.create(path, 8000)

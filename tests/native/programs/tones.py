@@ -36,6 +36,7 @@ def main() -> None:
     endpoint.until(lambda: all(tap.origin is not None for tap in taps))
     endpoint.until(lambda: all(tap.position - (tap.origin or 0) >= 2 * SECOND for tap in taps))
     elapsed_s = time.monotonic() - started
+    reports = Endpoint.reports  # of what pjsua did before it was our turn
     positions = [tap.position for tap in taps]
 
     shut_from = taps[0].close_gate()
@@ -93,7 +94,7 @@ def main() -> None:
         "no_statistics": native.stream_statistics(legs[0].getId()) is None and native.stream_statistics(9999) is None,
         "no_slot": [native.conference_slot(-1), native.conference_slot(legs[0].getId()), native.conference_slot(9999)],
         "attach_after_detach_refused": refused,
-        "bridge_reports_since_connect": Endpoint.reports,
+        "bridge_reports_since_connect": Endpoint.reports - reports,
     }
     sys.stdout.write(json.dumps(report))
     sys.stdout.flush()
