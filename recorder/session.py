@@ -26,6 +26,7 @@ from recorder.calls.actions import (
     JoinMedia,
     ProgressLeg,
     ReleaseCall,
+    SendDigit,
     StartRecording,
     StartTimer,
     StopRecording,
@@ -161,6 +162,8 @@ class Session:
                 self._answer_info(token, sip_status, phrase)
             case ForwardInfo(token, to):
                 self._forward_info(token, to)
+            case SendDigit(to, digit):
+                self._legs[to].send_digit(digit)
             case StartTimer(timer, delay_s):
                 self._alarms.append(self._services.endpoint.call_later(delay_s, lambda: self.post(TimerExpired(timer))))
             case StopTimers():

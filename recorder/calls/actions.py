@@ -81,6 +81,14 @@ class ForwardInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class SendDigit:
+    """Send a telephone event on a leg."""
+
+    to: Side
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
 class StartTimer:
     """Ask for `TimerExpired(timer)` after `delay_s`."""
 
@@ -116,6 +124,7 @@ Action = (
     | ApplyControl
     | AnswerInfo
     | ForwardInfo
+    | SendDigit
     | StartTimer
     | StopTimers
     | FinishCall

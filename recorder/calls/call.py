@@ -23,6 +23,7 @@ from recorder.calls.actions import (
     JoinMedia,
     ProgressLeg,
     ReleaseCall,
+    SendDigit,
     StartRecording,
     StartTimer,
     StopRecording,
@@ -31,6 +32,7 @@ from recorder.calls.actions import (
 from recorder.calls.events import (
     CallAdmitted,
     CallRefused,
+    DigitReceived,
     Event,
     HangUpRequested,
     InfoReceived,
@@ -200,6 +202,9 @@ class Call:
             return [ApplyControl(event.side, event.token, control)]
         return [ForwardInfo(event.token, event.side.other)]
 
+    def _digit(self, event: DigitReceived, _now: float) -> Actions:
+        return [SendDigit(event.side.other, event.digit)]
+
     def _late_info(self, event: InfoReceived, _now: float) -> Actions:
         return [AnswerInfo(event.token, 481, "Call Does Not Exist")]
 
@@ -253,11 +258,12 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     **{(state, LegMediaActive): Call._media_up for state in _AFTER_ACCEPT},
     **{(state, LegEnded): Call._leg_ended for state in _AFTER_ACCEPT},
     **{(state, InfoReceived): Call._info for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
+    **{(state, DigitReceived): Call._digit for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
     **{(state, HangUpRequested): Call._hang_up for state in (State.NEW, *_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
     # The far end learns of our hang-up only after a round trip: what it said before that is late, not wrong.
     (State.ENDING, LegEnded): Call._other_leg_ended,
     (State.ENDING, InfoReceived): Call._late_info,
     **{(State.ENDING, kind): Call._ignore
-       for kind in (LegRinging, LegAnswered, LegConfirmed, LegMediaActive, TimerExpired, HangUpRequested)},
+       for kind in (LegRinging, LegAnswered, LegConfirmed, LegMediaActive, DigitReceived, TimerExpired, HangUpRequested)},
 }
 # fmt: on

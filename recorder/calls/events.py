@@ -117,6 +117,14 @@ class InfoReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class DigitReceived:
+    """A telephone event has begun on a leg (RFC 4733): one of 0-9, *, #, A-D."""
+
+    side: Side
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
 class TimerExpired:
     """A timer that the core asked for has run out."""
 
@@ -139,6 +147,7 @@ Event = (
     | LegMediaActive
     | LegEnded
     | InfoReceived
+    | DigitReceived
     | TimerExpired
     | HangUpRequested
 )

@@ -129,12 +129,14 @@ class Keeper:
             return self._state.wait_for(lambda: self._depth == 0, timeout_s)
 
     def stop(self, timeout_s: float) -> int:
-        """Keep what is queued, then end the threads; submit nothing from here on.
+        """Keep what is queued, then end the threads; submit nothing from here on. A second call does nothing.
 
         Returns how many calls the index still lacks after `timeout_s`. Those with a manifest are found by the next
         start, the CDRs of the others are left in a file for it, and a recording that was not made durable in time is
         still its `.part`, which the next start repairs.
         """
+        if self._stopping.is_set():
+            return self._depth
         deadline = time.monotonic() + timeout_s
         self._draining.set()
         for _ in self._file_threads:

@@ -190,7 +190,12 @@ class Manifest(_Part):
 
 def manifest_path(recording: Path) -> Path:
     """The manifest's path of the recording at `recording` (an identifier may hold a dot, so no `with_suffix`)."""
-    return recording.with_name(recording.name.removesuffix(AUDIO_SUFFIX) + MANIFEST_SUFFIX)
+    return recording.with_name(manifest_name(recording.name))
+
+
+def manifest_name(file_name: str) -> str:
+    """The name of the manifest of the recording of this name."""
+    return file_name.removesuffix(AUDIO_SUFFIX) + MANIFEST_SUFFIX
 
 
 def _faults(error: ValidationError) -> str:

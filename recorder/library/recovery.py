@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from recorder.library.manifest import (
     Manifest,
     NameParts,
     WrittenFile,
+    manifest_name,
     manifest_path,
 )
 from recorder.library.spill import find_spills, read_spill
@@ -55,7 +57,7 @@ class ReindexReport:
 
 def find_unfinished(folder: Path) -> list[Path]:
     """List the recordings that were being written when the process ended. Raises StorageError."""
-    return [path for path in _files(folder) if path.name.endswith(PART_SUFFIX)]
+    return [folder / name for name in _names(folder) if name.endswith(PART_SUFFIX)]
 
 
 def recording_name(path: Path) -> RecordingName:
@@ -126,17 +128,18 @@ def reindex(folder: Path, index: Index, settled_s: float = 0) -> ReindexReport:
     report = ReindexReport()
     # First: a CDR that was kept says more than the one made for a recovered recording.
     _take_in_spills(folder, index, report)
-    before_ns = time.time_ns() - int(settled_s * 1e9)
-    paths = [path for path in _files(folder) if path.name.endswith((AUDIO_SUFFIX, MANIFEST_SUFFIX, TEMPORARY_SUFFIX))]
-    names = {path.name for path in paths}
-    _remove_leftovers(paths, before_ns)
-    recordings = [path for path in paths if path.name.endswith(AUDIO_SUFFIX) and _is_ours(path)]
-    known = index.known_files([path.name for path in recordings])
+    before_ns = time.time_ns() - int(settled_s * 1e9) if settled_s else sys.maxsize
+    listed = _names(folder)
+    names = set(listed)
+    _remove_leftovers(folder, listed, before_ns)
+    recordings = [name for name in listed if name.endswith(AUDIO_SUFFIX) and name.isascii()]
+    known = index.known_files(recordings)
     batch: list[IndexEntry] = []
-    for path in recordings:
-        has_manifest = manifest_path(path).name in names
-        if path.name in known and has_manifest:
+    for name in recordings:
+        has_manifest = manifest_name(name) in names
+        if (has_manifest and name in known) or not _is_ours(name):
             continue
+        path = folder / name
         try:
             if path.stat().st_mtime_ns > before_ns:
                 continue
@@ -144,7 +147,7 @@ def reindex(folder: Path, index: Index, settled_s: float = 0) -> ReindexReport:
         except (StorageError, OSError) as error:
             _note(report, str(error))
             continue
-        if path.name not in known:
+        if name not in known:
             batch.append((_unknown_cdr(index, manifest.cdr), manifest))
         if len(batch) >= _BATCH:
             _add(index, batch, report)
@@ -163,27 +166,28 @@ def _read_header(path: Path) -> tuple[AudioFormat, int]:
     return AudioFormat(sample_rate_hz=info.samplerate, channels=info.channels, encoding=encoding), info.frames
 
 
-def _files(folder: Path) -> list[Path]:
+def _names(folder: Path) -> list[str]:
+    # There may be a million, all of them known: no Path is made of a name that is not looked at.
     try:
         with os.scandir(folder) as entries:
-            return sorted(folder / entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+            return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
     except OSError as error:
         raise StorageError(f"{folder}: the recordings' folder cannot be read: {error.strerror}") from error
 
 
-def _is_ours(path: Path) -> bool:
+def _is_ours(name: str) -> bool:
     try:
-        recording_name(path)
+        recording_name(Path(name))
     except ValueError:
         return False
     return True
 
 
-def _remove_leftovers(paths: list[Path], before_ns: int) -> None:
-    for path in paths:
-        whole = path.with_name(path.name.removesuffix(TEMPORARY_SUFFIX))
-        if whole == path or not (_is_ours(whole) and whole.name.endswith(MANIFEST_SUFFIX)):
+def _remove_leftovers(folder: Path, names: list[str], before_ns: int) -> None:
+    for name in names:
+        if not (name.endswith(MANIFEST_SUFFIX + TEMPORARY_SUFFIX) and _is_ours(name.removesuffix(TEMPORARY_SUFFIX))):
             continue
+        path = folder / name
         try:
             if path.stat().st_mtime_ns <= before_ns:
                 path.unlink()
@@ -229,11 +233,14 @@ def _together_or_apart(index: Index, batch: list[IndexEntry], report: ReindexRep
             yield batch
     except EntryError:
         for cdr, manifest in batch:
-            try:
-                index.add_call(cdr, manifest)
-                yield [(cdr, manifest)]
-            except EntryError as error:
-                _note(report, str(error))
+            # A CDR that cannot be stored is no reason to leave its recording out.
+            for entry in [(cdr, manifest)] + ([(None, manifest)] if cdr and manifest else []):
+                try:
+                    index.add_call(*entry)
+                    yield [entry]
+                    break
+                except EntryError as error:
+                    _note(report, str(error))
 
 
 def _note(report: ReindexReport, problem: str) -> None:
@@ -243,11 +250,8 @@ def _note(report: ReindexReport, problem: str) -> None:
 
 def _note_missing_audio(names: set[str], report: ReindexReport) -> None:
     for name in sorted(names):
-        if name.endswith(MANIFEST_SUFFIX) and name.removesuffix(MANIFEST_SUFFIX) + AUDIO_SUFFIX not in names:
-            try:
-                recording_name(Path(name))
-            except ValueError:
-                continue
+        audio = name.removesuffix(MANIFEST_SUFFIX) + AUDIO_SUFFIX
+        if name.endswith(MANIFEST_SUFFIX) and audio not in names and _is_ours(name):
             _note(report, f"{name}: a manifest without its recording")
 
 

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from recorder.errors import RecorderError, StartError
 from recorder.loadtest import floor, report
 from recorder.loadtest.audit import Guards, audit
-from recorder.loadtest.measure import Sampler, machine
+from recorder.loadtest.measure import Heartbeat, Sampler, machine, stolen_s
 from recorder.loadtest.options import Options, Phase
 from recorder.loadtest.results import Cost, PhaseResult, Results
 from recorder.loadtest.spread import SpreadSound
@@ -45,10 +46,13 @@ def run(options: Options, console: Console | None = None) -> int:
     console = console or Console()
     results = Results(options, machine())
     with _folder(options, results) as folder:
-        if options.target is None:
-            _with_own_recorder(options, folder, results, console)
-        else:
-            _with_running_recorder(options, folder, results, console)
+        stolen = stolen_s()
+        with Heartbeat() as heartbeat:
+            if options.target is None:
+                _with_own_recorder(options, folder, results, console)
+            else:
+                _with_running_recorder(options, folder, results, console)
+        _note_stalls(heartbeat, stolen, results)
         if options.floor:
             _measure_floor(options, folder, results, console)
     report.show(results, console)
@@ -136,7 +140,7 @@ def _drive(
 
         traffic = run_.finish(show)
         show()
-        return traffic
+        return traffic if spread is None else replace(traffic, rtp=spread.stop())
 
 
 def _await_recordings(folder: Path, traffic: Traffic, results: Results) -> None:
@@ -192,6 +196,20 @@ def _check_metrics(results: Results) -> None:
             results.faults.append(f"metrics: {name} is {results.metrics[name]:.0f} after the last call")
 
 
+def _note_stalls(heartbeat: Heartbeat, stolen_before: float | None, results: Results) -> None:
+    results.stalls = heartbeat.stalls
+    stolen = stolen_s()
+    if stolen is not None and stolen_before is not None:
+        results.stolen_s = stolen - stolen_before
+    if heartbeat.stalls:
+        worst = max(heartbeat.stalls, key=lambda stall: stall.seconds)
+        clock = time.strftime("%H:%M:%S", time.localtime(worst.at))
+        results.notes.append(
+            f"This machine was busy or stood still: an idle thread was held up {len(heartbeat.stalls)} times, for "
+            f"{1000 * worst.seconds:.0f} ms at {clock}. What is missing at such a moment may not have been sent."
+        )
+
+
 def _measure_floor(options: Options, folder: Path, results: Results, console: Console) -> None:
     dialogs = results.cost.dialogs if results.cost is not None and results.cost.dialogs else options.calls
     for shape in ("burst", "spread") if options.spread else ("burst",):
@@ -217,7 +235,7 @@ def _taken_over(config: Path | None) -> tuple[Tree, Guards]:
     loaded = settings.load(config)
     tree = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
     kept = {key: value for key, value in tree.items() if key not in _OWN_SECTIONS}
-    for section, keys in (("sip", ("listen",)), ("media", ("rtp_port_first", "rtp_port_last", "address")),
+    for section, keys in (("sip", ("listen", "max_calls")), ("media", ("rtp_port_first", "rtp_port_last", "address")),
                           ("recording", ("folder",)), ("log", ("format",))):  # fmt: skip
         if isinstance(kept.get(section), dict):
             kept[section] = {key: value for key, value in kept[section].items() if key not in keys}

@@ -12,7 +12,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from recorder.errors import StartError
 from recorder.loadtest.measure import Sampler
@@ -32,7 +32,7 @@ class Floor:
     seconds: float
     cpu_share: float
     packets_per_s: float
-    counts: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
     @property
     def cpu_per_dialog(self) -> float:
@@ -86,9 +86,9 @@ class Sender:
         """End the stream to `port`."""
         self._order(f"end {port}")
 
-    def stop(self) -> dict[str, Any]:
+    def stop(self) -> dict[str, int]:
         """End it; returns its counts of packets."""
-        counts: dict[str, Any] = {}
+        counts: dict[str, int] = {}
         if self._process is not None:
             counts = _ended(self._process)
             self._process = None
@@ -127,7 +127,7 @@ def measure(folder: Path, dialogs: int, seconds: float, shape: str, codec: Codec
     return Floor(dialogs, shape, seconds, share, 2 * dialogs * 50.0, counts | sent)
 
 
-def _ended(process: subprocess.Popen[str]) -> dict[str, Any]:
+def _ended(process: subprocess.Popen[str]) -> dict[str, int]:
     process.terminate()
     try:
         output, _ = process.communicate(timeout=5)

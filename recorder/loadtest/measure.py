@@ -18,6 +18,8 @@ from pathlib import Path
 import psutil
 
 _PERIOD_S = 0.25
+_BEAT_S = 0.010
+_STALL_S = 0.040
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,48 @@ class Sampler:
                 threads=self._process.num_threads(),
                 udp_drops=udp_drops(self._udp_ports) if self._udp_ports else 0,
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """A time for which a thread that had nothing to wait for was not let run. `at` is epoch seconds, when it ended."""
+
+    at: float
+    seconds: float
+
+
+class Heartbeat:
+    """Wakes up a hundred times a second and notes when it was held up: by the machine, or by others that compute on it.
+
+    A hole that every recording has at such a moment says nothing of the recorder.
+    """
+
+    def __init__(self) -> None:
+        self.stalls: list[Stall] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        last = time.monotonic()
+        while not self._stopping.wait(_BEAT_S):
+            now = time.monotonic()
+            if now - last > _BEAT_S + _STALL_S:
+                self.stalls.append(Stall(time.time(), now - last - _BEAT_S))
+            last = now
+
+
+def stolen_s() -> float | None:
+    """CPU seconds that the hypervisor has kept from this machine since it started; None where that is not told."""
+    steal = getattr(psutil.cpu_times(), "steal", None)
+    return float(steal) if steal is not None else None
 
 
 def udp_drops(ports: range) -> int:

@@ -48,6 +48,11 @@ def _phase_table(result: PhaseResult) -> Table:
     table.add_row(
         "SIPp", f"{result.failed_calls} failed, {result.retransmissions} retransmissions, late {result.sipp_late} times"
     )
+    if result.rtp:
+        lost = result.rtp.get("sent", 0) - result.rtp.get("received", 0)
+        table.add_row(
+            "RTP sent", f"{result.rtp.get('sent', 0)}, of which {lost} did not come out (first packets, ends)"
+        )
     table.add_row("Verified in", f"{result.verify_s:.1f} s")
     return table
 
@@ -71,6 +76,10 @@ def _cost_table(results: Results, cost: Cost) -> Table:
             f"{cost.before.rss_bytes / megabyte:.0f}, {cost.rss_peak_bytes / megabyte:.0f}, "
             f"{cost.after.rss_bytes / megabyte:.0f} MiB",
         )
+        if cost.rss_kept_per_call_bytes is not None:
+            table.add_row(
+                "Memory kept per call, after the first phase", f"{cost.rss_kept_per_call_bytes / 1024:+.0f} KiB"
+            )
         table.add_row("Descriptors before, peak, after", f"{cost.before.fds}, {cost.fds_peak}, {cost.after.fds}")
         table.add_row(
             "Threads before, peak, after", f"{cost.before.threads}, {cost.threads_peak}, {cost.after.threads}"

@@ -10,7 +10,7 @@ import numpy as np
 
 from recorder.loadtest.audit import Audit
 from recorder.loadtest.floor import Floor
-from recorder.loadtest.measure import Sample, Sampler, peak
+from recorder.loadtest.measure import Sample, Sampler, Stall, peak
 from recorder.loadtest.options import Options, Phase
 from recorder.loadtest.traffic import Traffic
 
@@ -59,6 +59,8 @@ class PhaseResult:
     cpu_s: float | None
     talk_s: float
     window_s: float
+    last_hang_up: float
+    rtp: dict[str, int]
 
     @classmethod
     def of(cls, traffic: Traffic, audit: Audit, verify_s: float, sampler: Sampler | None) -> PhaseResult:
@@ -93,6 +95,8 @@ class PhaseResult:
             cpu_s=sampler.cpu_s(whole) if sampler is not None and traffic.answered_at else None,
             talk_s=traffic.talk_s,
             window_s=whole[1] - whole[0],
+            last_hang_up=max(traffic.hung_up_at, default=0.0),
+            rtp=traffic.rtp,
         )
 
 
@@ -116,6 +120,7 @@ class Cost:
     fds_peak: int = 0
     threads_peak: int = 0
     udp_drops_peak: int = 0
+    rss_kept_per_call_bytes: float | None = None
 
     @classmethod
     def of(cls, phases: Sequence[PhaseResult], sampler: Sampler, idle: tuple[float, float]) -> Cost:
@@ -144,7 +149,18 @@ class Cost:
             fds_peak=peak(s.fds for s in samples),
             threads_peak=peak(s.threads for s in samples),
             udp_drops_peak=peak(s.udp_drops for s in samples),
+            rss_kept_per_call_bytes=_kept(phases, samples),
         )
+
+
+def _kept(phases: Sequence[PhaseResult], samples: Sequence[Sample]) -> float | None:
+    """What memory has grown by for each call after the first phase, when everything that is kept for reuse is there."""
+    later = sum(p.phase.calls for p in phases[1:])
+    if not later or not samples:
+        return None
+    first_end = phases[0].last_hang_up + 2.0
+    settled = next((sample for sample in samples if sample.at >= first_end), None)
+    return (samples[-1].rss_bytes - settled.rss_bytes) / later if settled is not None else None
 
 
 @dataclass(slots=True)
@@ -157,6 +173,8 @@ class Results:
     cost: Cost | None = None
     floors: list[Floor] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
+    stalls: list[Stall] = field(default_factory=list)
+    stolen_s: float | None = None
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

@@ -41,10 +41,14 @@ class SpreadSound:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> dict[str, int]:
+        """Fall silent. Returns how many packets were sent, how many came back, and how often the sender was late."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
-        self.sender.stop()
+        return self.sender.stop()
 
     def _run(self, logs: list[_Tail]) -> None:
         ports: dict[tuple[str, str], int] = {}

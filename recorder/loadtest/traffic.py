@@ -40,12 +40,16 @@ class CallSeen:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a phase did: its calls by called number, and the outcome of both SIPp processes."""
+    """What a phase did: its calls by called number, and the outcome of both SIPp processes.
+
+    `rtp` counts the packets of a sender of our own: sent, received through the recorder, late. Empty with SIPp's.
+    """
 
     phase: Phase
     calls: dict[str, CallSeen]
     caller: Outcome = field(repr=False)
     application: Outcome = field(repr=False)
+    rtp: dict[str, int] = field(default_factory=dict)
 
     @property
     def answered_at(self) -> list[float]:

@@ -222,5 +222,26 @@ def forward_info(token: int, call_id: int) -> bool:
 def pending_infos() -> int:
     """[sip] INFOs that have not had their final answer, forwarded ones included."""
 
+def install_digits() -> None:
+    """[sip] Have telephone events (RFC 4733) kept for `take_digits`. After `Endpoint.libInit`.
+
+    It takes the place of pjsua2's `onDtmfDigit` and `onDtmfEvent`, which would run Python on a media thread.
+    """
+
+def take_digits() -> list[tuple[int, str]]:
+    """[sip] The digits that have begun since the last call, in their order: pjsua's number of the call, the digit."""
+
+def send_digit(call_id: int, digit: str) -> bool:
+    """[sip] Send a digit as telephone event. False when the far side has not agreed to take them."""
+
+def dropped_digits() -> int:
+    """[any] Digits lost because nobody took them."""
+
+def log_to_stderr(level: int) -> None:
+    """[sip] Send pjproject's log lines to standard error, 0 (none) to 5.
+
+    Before `Endpoint.libCreate`, and again after `libInit`, which sets its own way.
+    """
+
 def _take_apart(packet: bytes, content_length: int) -> tuple[list[tuple[str, str]], str, bytes]:
     """Tests only: headers, Content-Type and body of a SIP message; `content_length` is -1 when there is none."""

@@ -7,7 +7,9 @@
 // letting go of it.
 
 #include "bridge.hpp"
+#include "digits.hpp"
 #include "info.hpp"
+#include "log.hpp"
 #include "pj.hpp"
 #include "tap.hpp"
 
@@ -192,9 +194,28 @@ void bind_info(nb::module_ &m) {
     }, "packet"_a, "content_length"_a);
 }
 
+void bind_digits(nb::module_ &m) {
+    m.def("install_digits", &install_digits);
+    m.def("take_digits", [] {
+        nb::list taken;
+        for (const auto &[call_id, digit] : take_digits())
+            taken.append(nb::make_tuple(call_id, nb::str(&digit, 1)));
+        return taken;
+    });
+    m.def("send_digit", [](int call_id, const std::string &digit) {
+        if (digit.size() != 1)
+            throw std::invalid_argument("digit must be one character");
+        const nb::gil_scoped_release release;
+        return send_digit(call_id, digit.front());
+    }, "call_id"_a, "digit"_a);
+    m.def("dropped_digits", &dropped_digits);
+    m.def("log_to_stderr", &log_to_stderr, "level"_a);
+}
+
 } // namespace
 
 NB_MODULE(_native, m) {
+    bind_digits(m);
     bind_tap(m);
     bind_bridge(m);
     bind_info(m);

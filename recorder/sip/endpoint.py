@@ -17,7 +17,7 @@ import pjsua2 as pj
 import structlog
 
 from recorder import native
-from recorder.calls.events import InfoReceived, Invite, Side
+from recorder.calls.events import DigitReceived, InfoReceived, Invite, Side
 from recorder.errors import InvalidRequestError, StartError
 from recorder.settings import Listener as ListenerSettings
 from recorder.settings import Settings
@@ -133,6 +133,7 @@ class Endpoint:
         self._started.set_result(None)
         while not self._stopping:
             endpoint.libHandleEvents(_POLL_MS)
+            self._pass_digits_on()
             self._run_commands()
             self._run_alarms()
             self._gone.clear()
@@ -149,6 +150,12 @@ class Endpoint:
                 return
             guarded(command)
 
+    def _pass_digits_on(self) -> None:
+        for call_id, digit in native.take_digits():
+            leg = self._legs.get(call_id)
+            if leg is not None and leg.listener is not None:
+                leg.listener(DigitReceived(leg.side, digit))
+
     def _run_alarms(self) -> None:
         now = time.monotonic()
         while self._alarms and self._alarms[0][0] <= now:
@@ -158,17 +165,16 @@ class Endpoint:
 
     def _open(self, endpoint: Any) -> None:
         sip, media = self._settings.sip, self._settings.media
+        # pjlib writes its lines from whichever thread makes them, in C: no Python on a media thread.
+        log_level = 4 if sip.log_messages else 1
+        native.log_to_stderr(log_level)
         endpoint.libCreate()
         config = pj.EpConfig()
         config.uaConfig.threadCnt = 0  # this thread runs the events
         config.uaConfig.maxCalls = min(native.limits()["max_calls"], 2 * sip.max_calls + 64)
         config.uaConfig.userAgent = sip.user_agent
-        # pjlib writes its log lines from whichever thread makes them, in C: no Python on a media thread.
-        config.logConfig.consoleLevel = 0
-        config.logConfig.level = 4 if sip.log_messages else 1
+        config.logConfig.consoleLevel = config.logConfig.level = log_level
         config.logConfig.msgLogging = sip.log_messages
-        config.logConfig.filename = "/dev/stderr"
-        config.logConfig.fileFlags = pj.PJ_O_APPEND
         config.medConfig.clockRate = media.clock_rate_hz
         config.medConfig.sndClockRate = media.clock_rate_hz
         config.medConfig.audioFramePtime = 20
@@ -178,6 +184,8 @@ class Endpoint:
         config.medConfig.ecTailLen = 0
         config.medConfig.sndAutoCloseTime = -1  # the bridge's clock runs without calls, too
         endpoint.libInit(config)
+        native.log_to_stderr(log_level)
+        native.install_digits()
         for codec in endpoint.codecEnum2():
             priority = _CODEC_PRIORITIES.get(codec.codecId.rsplit("/", 1)[0], 0)
             endpoint.codecSetPriority(codec.codecId, priority)
@@ -290,6 +298,7 @@ class _Account(pj.Account):  # type: ignore[misc]  # pjsua2 ships no type inform
 
 def list_codecs() -> list[str]:
     """The codecs that the stack was built with, such as "PCMU/8000/1". For a process that runs no Endpoint."""
+    native.log_to_stderr(0)
     endpoint = pj.Endpoint()
     endpoint.libCreate()
     try:

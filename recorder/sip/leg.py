@@ -96,6 +96,11 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         except pj.Error as error:
             _log.debug("hang_up_failed", side=self.side.value, error=error.reason)
 
+    def send_digit(self, digit: str) -> None:
+        """Send a telephone event (RFC 4733); without effect where the far side has not agreed to take them."""
+        if not self.gone and not native.send_digit(self.call_id, digit):
+            _log.info("digit_not_passed", side=self.side.value, call_id=self.call_id)
+
     def statistics(self) -> list[native.StreamStatistics]:
         """The counts of each audio stream the leg has had, in their order; a re-INVITE may begin a new one."""
         running = None if self.gone else native.stream_statistics(self.call_id)

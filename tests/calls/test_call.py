@@ -17,6 +17,7 @@ from recorder.calls.actions import (
     JoinMedia,
     ProgressLeg,
     ReleaseCall,
+    SendDigit,
     StartRecording,
     StartTimer,
     StopRecording,
@@ -26,6 +27,7 @@ from recorder.calls.call import Call, Limits, State
 from recorder.calls.events import (
     CallAdmitted,
     CallRefused,
+    DigitReceived,
     Event,
     HangUpRequested,
     InfoReceived,
@@ -184,6 +186,10 @@ def test_a_control_is_understood_before_the_answer() -> None:
     ]
 
 
+def test_a_digit_goes_to_the_other_side() -> None:
+    assert after(*UP).handle(DigitReceived(Side.A, "5"), 105.0) == [SendDigit(Side.B, "5")]
+
+
 def test_an_info_after_the_end_is_481() -> None:
     call = after(*UP, LegEnded(Side.A, 200, ""))
     assert call.handle(UNKNOWN, 105.0) == [AnswerInfo(8, 481, "Call Does Not Exist")]
@@ -206,6 +212,7 @@ events = st.one_of(
     st.builds(LegMediaActive, st.sampled_from(Side)),
     st.builds(LegEnded, st.sampled_from(Side), st.sampled_from([0, 200, 408, 486, 487, 503]), st.just("")),
     st.sampled_from([MUTE, UNKNOWN]),
+    st.builds(DigitReceived, st.sampled_from(Side), st.just("5")),
     st.builds(TimerExpired, st.sampled_from(Timer)),
     st.just(HangUpRequested("operator")),
 )

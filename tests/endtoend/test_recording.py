@@ -11,7 +11,7 @@ import pytest
 
 from recorder.loadtest.tones import Codec, write_raw
 from tests.endtoend.conftest import Bench, Call, Kept
-from tests.peers.rtp import RtpPeer, encoded
+from tests.peers.rtp import RtpPeer, encoded, voice_of
 from tests.tones import amplitude_of, is_tone, silence, sine, tone_onset
 
 TICK_S = 0.020
@@ -85,13 +85,6 @@ def test_each_tone_is_where_it_was_spoken(bench: Bench, caller_codec: Codec, app
         sequences = [packet.sequence for packet in peer.received]
         assert len(sequences) == pytest.approx(200, abs=8)
         assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
-
-
-def voice_of(peer: RtpPeer, who: str, codec: Codec) -> list[tuple[str, str]]:
-    """The changes to a scenario that leave its media to `peer`."""
-    number = 0 if codec is Codec.PCMU else 8
-    played = f'  <nop><action><exec rtp_stream="{who}{codec.suffix},-1,{number},{codec.name}/8000"/></action></nop>\n'
-    return [("m=audio [rtpstream_audio_port]", f"m=audio {peer.port}"), (played, "")]
 
 
 @pytest.mark.parametrize("scenario", ["uas-answer-mute", "uas-answer-mute-json"])

@@ -233,7 +233,10 @@ def test_the_tables_have_the_columns_that_the_queries_name(index: Index) -> None
         (Filters(), None, "recordings_time"),
         (Filters(from_ms=1), "MTcwMDAwMDAwMDAwMC41", "recordings_time"),
         (Filters(dialog_id="X"), None, "recordings_dialog"),
+        (Filters(group_id="g"), None, "recordings_group"),
+        (Filters(account_id="a"), "MTcwMDAwMDAwMDAwMC41", "recordings_account"),
         (Filters(group_id="g", account_id="a"), None, "recordings_account"),
+        (Filters(group_id="g", account_id="a", from_ms=1, to_ms=9), None, "recordings_account"),
     ],
 )
 def test_a_search_uses_an_index(index: Index, filters: Filters, cursor: str | None, used: str) -> None:

@@ -326,6 +326,7 @@ def test_stop_with_a_dead_index_leaves_everything_for_the_next_start(
         stopping.submit(unrecorded(not_recorded))
         until(lambda: manifest_path(folder / recorded.file_name).exists())
         assert stopping.stop(0.1) == 2
+        assert stopping.stop(0.1) == 2
     assert [read_spill(path) for path in find_spills(folder)] == [[not_recorded.unrecorded_cdr]]
     reindex(folder, index)
     assert index.search_cdrs(Filters()).entries == (not_recorded.unrecorded_cdr, recorded.cdr)

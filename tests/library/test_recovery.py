@@ -155,6 +155,7 @@ def test_one_bad_file_is_reported_and_the_rest_goes_on(folder: Path, index: Inde
     (folder / silent.file_name).write_bytes(b"not a wav file")
     (folder / keep(lone, folder).file_name).unlink()
     (folder / "music.wav").write_bytes(b"somebody's")
+    Path(os.fsdecode(os.fsencode(folder) + b"/g~a~1~\xff.wav")).write_bytes(b"no name of ours")
     (folder / "other~thing.json").write_text("{}")
     report = reindex(folder, index)
     assert [entry.file_name for entry in index.search(Filters()).entries] == [good.file_name]
@@ -168,14 +169,12 @@ def test_one_bad_file_is_reported_and_the_rest_goes_on(folder: Path, index: Inde
     assert len(report.problems) == 4
 
 
-def test_a_cdr_that_cannot_be_stored_does_not_hold_up_the_others(
-    folder: Path, index: Index, make_call: CallMaker
-) -> None:
+def test_a_cdr_that_cannot_be_stored_holds_up_nothing_else(folder: Path, index: Index, make_call: CallMaker) -> None:
     good, bad = make_call(), make_call()
     keep(good, folder)
     bad.manifest_of(bad.write_audio(folder)).model_copy(update={"cdr": {"id": "X"}}).write(folder)
     report = reindex(folder, index)
-    assert report.recordings == 1
+    assert (report.recordings, report.cdrs) == (2, 1)
     assert len(report.problems) == 1
 
 
@@ -187,6 +186,12 @@ def test_what_a_running_recorder_has_in_hand_is_left_to_it(folder: Path, index: 
     assert reindex(folder, index, settled_s=60).recordings == 1
     assert not manifest_path(file.path).exists()
     assert index.get(settled.name.dialog_id)
+
+
+def test_a_file_from_the_future_is_taken_in_at_a_start(folder: Path, index: Index, make_call: CallMaker) -> None:
+    future = time.time() + 1e6
+    os.utime(folder / keep(make_call(), folder).file_name, (future, future))
+    assert reindex(folder, index).recordings == 1
 
 
 def test_leftovers_of_an_interrupted_write_are_removed(folder: Path, index: Index, make_call: CallMaker) -> None:

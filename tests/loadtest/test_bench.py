@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from recorder.loadtest import Codec, Options, run, verify
+from recorder.loadtest.subject import Subject
 from recorder.loadtest.tones import CALLER
 
 
@@ -61,3 +62,51 @@ def test_recordings_that_are_wrong_fail_the_test(tmp_path: Path, monkeypatch: py
     assert code == 1
     assert "0 of 2 calls are recorded" in printed
     assert printed.count("the caller is never heard") == 2
+
+
+def test_a_configuration_is_taken_over_but_for_its_addresses_and_rules(tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text(
+        "sip: {listen: [{host: 192.0.2.1, port: 5060}], max_calls: 2000, user_agent: mine}\n"
+        "media: {rtp_port_first: 20000, rtp_port_last: 29999}\n"
+        "recording: {folder: /nowhere, block_ms: 400}\n"
+        "redaction: {guard_before_ms: 700}\n"
+        "routes: [{name: elsewhere, target: 'sip:192.0.2.2'}]\n"
+        "http: {port: 80}\n"
+    )
+    kept = tmp_path / "kept"
+    code, printed = carried_out(
+        Options(calls=2, rate=2, duration_s=10, mute_every=2, config=config, keep=kept, floor=False, setup_phase=False)
+    )
+    assert code == 0, printed
+    used = (kept / "recorder.yaml").read_text()
+    assert "user_agent: mine" in used
+    assert "block_ms: 400" in used
+    assert "192.0.2" not in used
+    assert "nowhere" not in used
+    [muted] = [
+        manifest["redactions"][0]
+        for path in (kept / "recordings").glob("*.json")
+        if (manifest := json.loads(path.read_text()))["redactions"]
+    ]
+    # Muted at 4.0 s for 2.5 s, less the guard of its own.
+    assert muted["start_s"] == pytest.approx(3.3, abs=0.1)
+
+
+def test_a_recorder_that_runs_already_is_tested_by_its_folder(tmp_path: Path) -> None:
+    with Subject(tmp_path / "running") as subject:
+        options = Options(
+            calls=2,
+            rate=2,
+            duration_s=3,
+            target=subject.sip_address,
+            application_port=subject.application_port,
+            recordings=subject.recordings,
+            pid=subject.pid,
+            floor=False,
+            setup_phase=False,
+        )
+        code, printed = carried_out(options)
+        assert code == 0, printed
+        assert "was running already" in printed
+        assert subject.api.is_ready()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from recorder.errors import StartError
-from recorder.loadtest import floor
-from recorder.loadtest.measure import Sampler, machine, udp_drops
+from recorder.loadtest import floor, measure
+from recorder.loadtest.measure import Heartbeat, Sampler, machine, udp_drops
 
 
 @pytest.mark.parametrize("shape", ["burst", "spread"])
@@ -53,6 +53,17 @@ def test_a_sampler_outlives_what_it_watches() -> None:
         os.waitpid(pid, 0)
         time.sleep(0.6)
     assert sampler.samples
+
+
+def test_a_heartbeat_notes_when_it_was_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "_STALL_S", 100.0)
+    with Heartbeat() as calm:
+        time.sleep(0.1)
+    assert calm.stalls == []
+    monkeypatch.setattr(measure, "_STALL_S", -1.0)
+    with Heartbeat() as nervous:
+        time.sleep(0.2)
+    assert nervous.stalls
 
 
 def test_udp_drops_of_no_ports() -> None:

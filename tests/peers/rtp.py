@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -20,9 +21,10 @@ _PAYLOAD_TYPES = {Codec.PCMU: 0, Codec.PCMA: 8}
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One packet that came in: when (epoch seconds), and its header's sequence number and timestamp."""
+    """One packet that came in: when (epoch seconds), what its header says, and its payload."""
 
     time_s: float
+    payload_type: int
     sequence: int
     timestamp: int
     payload: bytes
@@ -34,9 +36,19 @@ class RtpPeer:
     Args:
         encoded: the sound as raw G.711 bytes, 8000 a second.
         codec: which G.711 law.
+        digits: telephone events by the number of the packet that they begin at (RFC 4733): codes 0 to 15.
+        event_payload_type: what they are sent as.
     """
 
-    def __init__(self, encoded: bytes, codec: Codec = Codec.PCMU) -> None:
+    def __init__(
+        self,
+        encoded: bytes,
+        codec: Codec = Codec.PCMU,
+        digits: Mapping[int, int] | None = None,
+        event_payload_type: int = 101,
+    ) -> None:
+        self._events = _event_packets(digits or {})
+        self._event_payload_type = event_payload_type
         self.received: list[Received] = []
         self.first_sent_s: float | None = None
         self._encoded = encoded
@@ -76,7 +88,7 @@ class RtpPeer:
             self._heard.set()
             if len(packet) >= 12:
                 sequence, timestamp = struct.unpack_from("!HI", packet, 2)
-                self.received.append(Received(now, sequence, timestamp, packet[12:]))
+                self.received.append(Received(now, packet[1] & 0x7F, sequence, timestamp, packet[12:]))
 
     def _send(self) -> None:
         while not self._heard.wait(0.05):
@@ -89,9 +101,23 @@ class RtpPeer:
             wait = begin + number * PACKET_S - time.monotonic()
             if wait > 0 and self._stopping.wait(wait):
                 return
-            header = struct.pack("!BBHII", 0x80, self._payload_type, number & 0xFFFF, number * 160, 0x5EED)
+            kind, begin_number = self._payload_type, number
+            payload = self._encoded[number * 160 : (number + 1) * 160]
+            if number in self._events:
+                kind, (begin_number, payload) = self._event_payload_type, self._events[number]
+            header = struct.pack("!BBHII", 0x80, kind, number & 0xFFFF, begin_number * 160, 0x5EED)
             assert self._remote is not None
-            self._socket.sendto(header + self._encoded[number * 160 : (number + 1) * 160], self._remote)
+            self._socket.sendto(header + payload, self._remote)
+
+
+def _event_packets(digits: Mapping[int, int]) -> dict[int, tuple[int, bytes]]:
+    """Six packets a digit, the last three with the end bit: by packet number, where the event began and the payload."""
+    packets = {}
+    for begin, code in digits.items():
+        for step in range(6):
+            end = 0x80 if step >= 3 else 0
+            packets[begin + step] = (begin, struct.pack("!BBH", code, end | 10, min(step + 1, 4) * 160))
+    return packets
 
 
 def encoded(samples: Samples, codec: Codec = Codec.PCMU) -> bytes:
@@ -103,3 +129,10 @@ def encoded(samples: Samples, codec: Codec = Codec.PCMU) -> bytes:
     target = io.BytesIO()
     soundfile.write(target, np.asarray(samples), RATE, format="RAW", subtype=codec.subtype)
     return target.getvalue()
+
+
+def voice_of(peer: RtpPeer, who: str, codec: Codec) -> list[tuple[str, str]]:
+    """The changes to a scenario that leave its media to `peer`."""
+    number = 0 if codec is Codec.PCMU else 8
+    played = f'  <nop><action><exec rtp_stream="{who}{codec.suffix},-1,{number},{codec.name}/8000"/></action></nop>\n'
+    return [("m=audio [rtpstream_audio_port]", f"m=audio {peer.port}"), (played, "")]
