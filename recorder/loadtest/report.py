@@ -38,6 +38,7 @@ def _phase_table(result: PhaseResult) -> Table:
     table.add_row("Application's sound less caller's", _ms(result.offset_s))
     table.add_row("First sound after the answer", _ms(result.start_s))
     table.add_row("Tone bursts heard", f"{result.bursts}, each speaker straying by {_ms(result.drift_s)}")
+    table.add_row("Cut off at the start of a sound", _ms(result.clipped_s))
     table.add_row("Missing inside calls", f"{1000 * result.gap_s:.0f} ms in {result.gaps} places, {result.slips} slips")
     table.add_row(
         "Short disturbances tolerated", f"{result.disturbances} (a jitter buffer that adapts; not with --strict)"

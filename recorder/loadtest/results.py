@@ -50,6 +50,7 @@ class PhaseResult:
     slips: int
     disturbances: int
     drift_s: Spread
+    clipped_s: Spread
     bursts: int
     muted_calls: int
     silent_s: float
@@ -86,6 +87,7 @@ class PhaseResult:
             slips=sum(v.slips for v in verdicts),
             disturbances=sum(v.disturbances for v in verdicts),
             drift_s=Spread.of([v.drift_s for v in verdicts]),
+            clipped_s=Spread.of([v.clipped_s for v in verdicts]),
             bursts=sum(v.bursts for v in verdicts),
             muted_calls=sum(f.sensitive for f in findings),
             silent_s=sum(v.silent_s for v in verdicts),

@@ -48,7 +48,8 @@ class Expected:
     """What the recording of a call has to hold.
 
     `length_s` is the answered time as the ends of the call saw it, None if unknown. `start_s`: by when both speakers
-    have to be heard, from the start of the file. `tail_s`: how much earlier than the file they may end.
+    have to be heard, from the start of the file; of what they play, `clip_tolerance_s` may be cut off there. `tail_s`:
+    how much earlier than the file they may end.
     A jitter buffer that adapts drops or stretches a packet or two when the sender or the machine falters: a disturbance
     of up to `disturbance_s` is counted, not a fault, as long as the speaker does not drift by more than
     `drift_tolerance_s` in all. A hole, where both are silent to the last bit, is none of that and always a fault.
@@ -60,12 +61,13 @@ class Expected:
     offset_tolerance_s: float = 0.060
     drift_tolerance_s: float = 0.060
     disturbance_s: float = 0.060
+    clip_tolerance_s: float = 0.100
     start_s: float = 0.250
     tail_s: float = 0.080
 
     def strict(self) -> Expected:
         """The same without any allowance for a jitter buffer: every sample where it belongs."""
-        return replace(self, disturbance_s=0.0, drift_tolerance_s=0.004)
+        return replace(self, disturbance_s=0.0, drift_tolerance_s=0.004, clip_tolerance_s=0.030)
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ class Verdict:
     """What was measured, and each fault in words. Times in seconds.
 
     `gap_s` sums what is missing of both speakers, in `gaps` stretches; `disturbances` counts what was tolerated;
-    `drift_s` is how far the bursts of one speaker stray from their even course.
+    `drift_s` is how far the bursts of one speaker stray from their even course, `clipped_s` what is cut off his start.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -87,6 +89,7 @@ class Verdict:
     slips: int = 0
     disturbances: int = 0
     drift_s: float = 0.0
+    clipped_s: float = 0.0
     silent_s: float = 0.0
     silent_spans: list[Span] = field(default_factory=list)
 
@@ -209,6 +212,7 @@ class _VoiceCheck:
         self.burst = spectrum.amplitude(voice.burst_hz) / voice.burst_level
         self.pilot = spectrum.amplitude(voice.pilot_hz) / voice.pilot_level
         self.start_s = self._find_start()
+        self.clipped_s = self._find_clipped()
 
     def run(self) -> None:
         """Add what is wrong with this speaker to the verdict."""
@@ -217,6 +221,9 @@ class _VoiceCheck:
             return
         if not -0.030 <= self.start_s <= self.expected.start_s:
             self._fault(f"order: the {{}}'s sound begins {1000 * self.start_s:+.0f} ms from the answer")
+        if self.clipped_s > self.expected.clip_tolerance_s:
+            self._fault(f"clipped: the first {1000 * self.clipped_s:.0f} ms of the {{}} are missing")
+        self.verdict.clipped_s = max(self.verdict.clipped_s, self.clipped_s)
         due, clear = self._bursts_due()
         judged = self._judged()
         self.verdict.bursts += _count(due & judged & (self.burst > 0.8))
@@ -245,6 +252,13 @@ class _VoiceCheck:
             self._fault(f"drift: the {{}}'s bursts stray by {1000 * drift:.0f} ms")
         return float(np.median(mine))
 
+    def _find_clipped(self) -> float:
+        """How much of the start of the sound file is not on the recording, if that begins late at all."""
+        heard = np.flatnonzero(self.pilot > 0.5)
+        if self.start_s is None or len(heard) == 0:
+            return 0.0
+        return max(0.0, float(self.spectrum.centres_s[heard[0]]) - max(0.0, self.start_s))
+
     def _bursts_due(self) -> tuple[Flags, Flags]:
         """Frames that lie wholly within a burst, and frames that touch none, whatever drift is allowed."""
         assert self.start_s is not None
@@ -260,7 +274,8 @@ class _VoiceCheck:
         """Frames in which this speaker has to be heard if he speaks: after his start, before the end, not muted."""
         assert self.start_s is not None
         centres, half = self.spectrum.centres_s, _EDGE_S / 2
-        judged = (centres > self.start_s + half) & (centres < self.spectrum.length_s - self.expected.tail_s - half)
+        begin = max(0.0, self.start_s) + self.clipped_s
+        judged = (centres > begin + half) & (centres < self.spectrum.length_s - self.expected.tail_s - half)
         for silence in self.expected.silences:
             judged &= (centres < silence.may[0] - half) | (centres > silence.may[1] + half)
         return np.asarray(judged)

@@ -78,6 +78,15 @@ def test_sound_that_begins_late_is_found() -> None:
     assert faults_of(verdict) == {"order"}
 
 
+def test_a_start_that_is_cut_off_is_measured_and_found() -> None:
+    tracks = [track(CALLER, LENGTH_S, 0.03), track(APPLICATION, LENGTH_S, 0.03)]
+    verdict = verify(muted(tracks[0], 0, 0.07) + tracks[1], Expected(LENGTH_S))
+    assert verdict.ok
+    assert verdict.clipped_s == pytest.approx(0.04, abs=0.006)
+    assert verdict.gaps == 0
+    assert faults_of(verify(muted(tracks[0], 0, 0.2) + tracks[1], Expected(LENGTH_S))) == {"clipped"}
+
+
 def test_swapped_speakers_are_found() -> None:
     """Each hears the other's turn: the caller's tone where the application's belongs."""
     verdict = verify(recording(caller_s=1.03, application_s=1.03), Expected(LENGTH_S))
