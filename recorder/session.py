@@ -93,6 +93,7 @@ class Session:
         self._call = Call(Limits(sip.setup_timeout_s, sip.ring_timeout_s), time.monotonic())
         self._legs: dict[Side, Leg] = {Side.A: leg}
         self._alarms: list[Alarm] = []
+        self._relayed = False
         self._open_steps: set[str] = set()
         self._inbox: deque[Event] = deque()
         self._busy = False
@@ -163,7 +164,8 @@ class Session:
             case ForwardInfo(token, to):
                 self._forward_info(token, to)
             case SendDigit(to, digit):
-                self._legs[to].send_digit(digit)
+                if not self._relayed:  # otherwise its packets have gone on as they came
+                    self._legs[to].send_digit(digit)
             case StartTimer(timer, delay_s):
                 self._alarms.append(self._services.endpoint.call_later(delay_s, lambda: self.post(TimerExpired(timer))))
             case StopTimers():
@@ -179,8 +181,14 @@ class Session:
 
     def _join(self) -> None:
         a, b = self._legs[Side.A], self._legs[Side.B]
-        native.connect(a.slot, b.slot)
-        native.connect(b.slot, a.slot)
+        relayed = native.join(a.call_id, b.call_id)
+        if relayed and not self._relayed:
+            native.disconnect(a.slot, b.slot)
+            native.disconnect(b.slot, a.slot)
+        elif not relayed:
+            native.connect(a.slot, b.slot)
+            native.connect(b.slot, a.slot)
+        self._relayed = relayed
         self._attach_taps()
 
     def _attach_taps(self) -> None:
@@ -190,7 +198,7 @@ class Session:
             self.take = Take(name, self._services.settings)
         for side, leg in self._legs.items():
             if self.take is not None and leg.slot >= 0:
-                self.take.attach(side, leg.slot)
+                self.take.attach(side, leg.call_id, leg.slot)
 
     def _start_recording(self) -> None:
         self._attach_taps()

@@ -26,6 +26,12 @@ from recorder.media.recording import Recording
 from recorder.settings import Settings
 
 FRAMES_PER_SECOND = 50  # the bridge's tick is 20 ms
+RTP_RATE_HZ = 8000  # G.711, which is recorded from its packets
+RTP_CODECS = ("PCMU", "PCMA")
+HOLD_S = 0.2  # how late a packet may come and still be in the recording
+TOLERANCE_S = 0.02
+
+Tap = native.RtpTap | native.Tap
 
 
 class Take:
@@ -44,12 +50,8 @@ class Take:
         self._rate = rate
         self._guard_before = rate * redaction.guard_before_ms // 1000
         self._guard_after = rate * redaction.guard_after_ms // 1000
-        capacity = round(rate * settings.media.ring_s)
-        self._taps = {
-            side: native.Tap(side.value, rate, rate // FRAMES_PER_SECOND, capacity) for side in (Side.A, Side.B)
-        }
-        for tap in self._taps.values():
-            tap.close_gate()
+        self._capacity = round(rate * settings.media.ring_s)
+        self._taps: dict[Side, Tap] = {side: self._new_tap(side, "PCMU") for side in Side}
         self._recording: Recording | None = None
         self._legs: dict[Side, LegFacts] = {}
 
@@ -74,6 +76,7 @@ class Take:
             origin=origin,
             guard_before_samples=self._guard_before,
             guard_after_samples=self._guard_after,
+            tolerance_samples=round(self._rate * TOLERANCE_S),
         )
         steps = list(steps)
         for step in steps:
@@ -83,9 +86,36 @@ class Take:
                 tap.open_gate()
         return self._recording
 
-    def attach(self, side: Side, slot: int) -> None:
-        """Listen to a leg's slot on the bridge, from the bridge's next tick on."""
-        self._taps[side].attach(slot)
+    def attach(self, side: Side, call_id: int, slot: int) -> None:
+        """Listen to a leg: to its packets where they are G.711, to its slot on the bridge otherwise."""
+        stream = native.stream_statistics(call_id)
+        tap = self._taps[side]
+        if isinstance(tap, native.RtpTap) and stream is not None and stream.codec not in RTP_CODECS:
+            tap = self._exchange(side, self._new_tap(side, stream.codec))
+        if isinstance(tap, native.RtpTap):
+            tap.attach(call_id)
+        else:
+            tap.attach(slot)
+
+    def _new_tap(self, side: Side, codec: str) -> Tap:
+        """Make a tap, shut."""
+        tap: Tap
+        if codec in RTP_CODECS and self._rate == RTP_RATE_HZ:
+            tap = native.RtpTap(side.value, self._capacity, round(RTP_RATE_HZ * HOLD_S))
+        else:
+            tap = native.Tap(side.value, self._rate, self._rate // FRAMES_PER_SECOND, self._capacity)
+        tap.close_gate()
+        return tap
+
+    def _exchange(self, side: Side, tap: Tap) -> Tap:
+        """Let `tap` take the place of a leg's tap; its gate is as the old one's was."""
+        old, self._taps[side] = self._taps[side], tap
+        if not old.gated:
+            tap.open_gate()
+        old.detach()
+        if self.began:
+            self.recording.replace(side.value, tap)
+        return tap
 
     def mute(self, position: int, step: str, control: Literal["application", "operator"]) -> None:
         """Silence both legs at `position`, now. On return no sample from here on gets past the taps."""

@@ -6,6 +6,7 @@ plain integers on both sides. What may be called from which thread is said with 
 
 from recorder.native._native import (
     InfoRequest,
+    RtpTap,
     StreamStatistics,
     Tap,
     answer_info,
@@ -17,9 +18,13 @@ from recorder.native._native import (
     forward_info,
     install_digits,
     install_info,
+    install_relay,
+    join,
     limits,
     log_to_stderr,
+    media_clock,
     openssl_version,
+    part,
     pending_infos,
     pjproject_version,
     send_digit,
@@ -30,6 +35,7 @@ from recorder.native._native import (
 
 __all__ = [
     "InfoRequest",
+    "RtpTap",
     "StreamStatistics",
     "Tap",
     "answer_info",
@@ -41,9 +47,13 @@ __all__ = [
     "forward_info",
     "install_digits",
     "install_info",
+    "install_relay",
+    "join",
     "limits",
     "log_to_stderr",
+    "media_clock",
     "openssl_version",
+    "part",
     "pending_infos",
     "pjproject_version",
     "send_digit",

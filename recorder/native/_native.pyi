@@ -93,6 +93,73 @@ class Tap:
     def _put_run(self, position: int, frames: int, value: int) -> None:
         """Tests only: `frames` frames of `value` back to back, without the GIL."""
 
+class RtpTap:
+    """What one leg says, taken from its RTP packets below the jitter buffer (G.711 only, 8000 Hz).
+
+    A packet's place on the timeline is its RTP timestamp (RFC 3550): jitter, bursts and stalls leave no trace. What is
+    lost, or was never sent, is zeros of the right length. Positions are those of `media_clock(8000)`.
+    """
+
+    def __init__(self, name: str, capacity_samples: int, hold_samples: int, _now: int | None = None) -> None:
+        """[any] The timeline begins now. A packet may come `hold_samples` late; so long nothing can be read.
+
+        `_now` is for tests: the clock stands there until `_set_now`.
+        """
+
+    @property
+    def name(self) -> str: ...
+    def attach(self, call_id: int) -> bool:
+        """[sip] Listen to what the far end of this call sends. False when the call has no media to listen to."""
+
+    def detach(self) -> None:
+        """[any] Keep nothing that comes later; what has come can be read without the hold. Idempotent."""
+
+    @property
+    def origin(self) -> int:
+        """[any] Position of the first sample."""
+
+    @property
+    def position(self) -> int:
+        """[any] Position just past the last sample that can be read."""
+
+    @property
+    def gated(self) -> bool:
+        """[any] Whether what comes in now is turned into zeros."""
+
+    @property
+    def dropped_samples(self) -> int:
+        """[any] Samples lost because nobody had read for as long as the ring is."""
+
+    @property
+    def late_samples(self) -> int:
+        """[any] Samples that came for a position that had been read already."""
+
+    @property
+    def packets(self) -> int:
+        """[any] RTP packets that have come in."""
+
+    @property
+    def lost(self) -> int:
+        """[any] Packets that are missing by their sequence numbers."""
+
+    def read(self, max_samples: int = 65536) -> tuple[int, npt.NDArray[np.int16]]:
+        """[writer] The next samples and the position of the first. Contiguous with the read before, always."""
+
+    def take_gaps(self) -> list[tuple[int, int]]:
+        """[writer] Stretches dropped for want of a reader and not taken yet: start position and length."""
+
+    def close_gate(self) -> int:
+        """[any] Shut the gate at once; returns the position from which on every sample reads as zero. Idempotent."""
+
+    def open_gate(self, after_samples: int = 0) -> int:
+        """[any] Open the gate `after_samples` from now; returns the position of it."""
+
+    def _put(self, packet: bytes) -> None:
+        """Tests only: a packet has come in now."""
+
+    def _set_now(self, now: int) -> None:
+        """Tests only: move the clock."""
+
 class StreamStatistics:
     """The audio stream of one call, as pjmedia and RTCP count it. `rx` is what the far end sent us."""
 
@@ -242,6 +309,24 @@ def log_to_stderr(level: int) -> None:
 
     Before `Endpoint.libCreate`, and again after `libInit`, which sets its own way.
     """
+
+def install_relay() -> None:
+    """[sip] Put a transport of ours on every leg's media, for `join` and `RtpTap`. After `Endpoint.libInit`.
+
+    It takes the place of pjsua2's `onCreateMediaTransport`.
+    """
+
+def join(call_a: int, call_b: int) -> bool:
+    """[sip] Relay RTP and RTCP between two calls, packet by packet, instead of what their streams would send.
+
+    False when they have not negotiated the same codec: the bridge has to join them then. Again after a re-INVITE.
+    """
+
+def part(call_id: int) -> None:
+    """[sip] End the relaying from and to a call. Idempotent."""
+
+def media_clock(rate_hz: int) -> int:
+    """[any] Where the clock of all recordings stands, in samples of `rate_hz`: CLOCK_MONOTONIC."""
 
 def _take_apart(packet: bytes, content_length: int) -> tuple[list[tuple[str, str]], str, bytes]:
     """Tests only: headers, Content-Type and body of a SIP message; `content_length` is -1 when there is none."""

@@ -10,7 +10,9 @@
 #include "digits.hpp"
 #include "info.hpp"
 #include "log.hpp"
+#include "media_clock.hpp"
 #include "pj.hpp"
+#include "relay.hpp"
 #include "tap.hpp"
 
 #include <nanobind/nanobind.h>
@@ -97,6 +99,77 @@ InfoHandler call_python(nb::callable callable) {
         }
         return false;
     };
+}
+
+// One leg's G.711 audio below the stream. The ring is shared with the transport that fills it.
+class RtpTap {
+  public:
+    RtpTap(std::string name, std::size_t capacity_samples, unsigned hold_samples, std::optional<std::int64_t> now)
+        : name_(std::move(name)), now_(now), ring_(std::make_shared<RtpRing>(this->now(), capacity_samples, hold_samples)) {}
+
+    const std::string &name() const { return name_; }
+    RtpRing &ring() { return *ring_; }
+    std::int64_t now() const { return now_ ? *now_ : media_clock(RtpRing::kRate); }
+    void set_now(std::int64_t now) { now_ = now; }
+    bool attach(int call_id) { return tap_rtp(call_id, ring_); }
+
+  private:
+    const std::string name_;
+    std::optional<std::int64_t> now_; // tests only
+    const std::shared_ptr<RtpRing> ring_;
+};
+
+nb::tuple read_rtp(RtpTap &tap, std::size_t max_samples) {
+    const auto [position, ready] = tap.ring().available(tap.now());
+    const std::size_t count = std::min(ready, max_samples);
+    auto *samples = new std::int16_t[count];
+    const nb::capsule owner(samples, [](void *p) noexcept { delete[] static_cast<std::int16_t *>(p); });
+    tap.ring().read(samples, count);
+    return nb::make_tuple(position, nb::ndarray<nb::numpy, std::int16_t, nb::ndim<1>>(samples, {count}, owner));
+}
+
+void put_packet(RtpTap &tap, const nb::bytes &bytes) {
+    RtpPacket packet;
+    if (parse_rtp(reinterpret_cast<const std::uint8_t *>(bytes.c_str()), bytes.size(), packet))
+        tap.ring().put(packet, tap.now());
+}
+
+RtpTap *make_rtp_tap(std::string name, std::size_t capacity_samples, unsigned hold_samples, std::optional<std::int64_t> now) {
+    if (capacity_samples < RtpRing::kRate / 10 || capacity_samples > std::size_t{3600} * RtpRing::kRate)
+        throw std::invalid_argument("capacity_samples must be 100 ms to one hour");
+    if (hold_samples >= capacity_samples)
+        throw std::invalid_argument("hold_samples must be less than capacity_samples");
+    if (now && (*now < 0 || *now > static_cast<std::int64_t>(kMaxPosition)))
+        throw std::invalid_argument("now is out of range");
+    return new RtpTap(std::move(name), capacity_samples, hold_samples, now);
+}
+
+void bind_relay(nb::module_ &m) {
+    nb::class_<RtpTap>(m, "RtpTap")
+        .def(nb::new_(&make_rtp_tap), "name"_a, "capacity_samples"_a, "hold_samples"_a, "_now"_a = nb::none())
+        .def_prop_ro("name", &RtpTap::name)
+        .def("attach", &RtpTap::attach, "call_id"_a, WithoutGil())
+        .def("detach", [](RtpTap &tap) { tap.ring().end(tap.now()); })
+        .def_prop_ro("origin", [](RtpTap &tap) { return tap.ring().origin(); })
+        .def_prop_ro("position", [](RtpTap &tap) { return tap.ring().position(tap.now()); })
+        .def_prop_ro("gated", [](RtpTap &tap) { return tap.ring().gated(tap.now()); })
+        .def_prop_ro("dropped_samples", [](RtpTap &tap) { return tap.ring().dropped_samples(); })
+        .def_prop_ro("late_samples", [](RtpTap &tap) { return tap.ring().late_samples(); })
+        .def_prop_ro("packets", [](RtpTap &tap) { return tap.ring().packets(); })
+        .def_prop_ro("lost", [](RtpTap &tap) { return tap.ring().lost(); })
+        .def("read", &read_rtp, "max_samples"_a = kDefaultRead)
+        .def("take_gaps", [](RtpTap &tap) { return tap.ring().take_gaps(); })
+        .def("close_gate", [](RtpTap &tap) { return tap.ring().close_gate(tap.now()); })
+        .def("open_gate", [](RtpTap &tap, std::uint32_t after_samples) {
+            return tap.ring().open_gate(tap.now(), after_samples);
+        }, "after_samples"_a = 0)
+        .def("_put", &put_packet, "packet"_a)
+        .def("_set_now", &RtpTap::set_now, "now"_a);
+
+    m.def("install_relay", &install_relay);
+    m.def("join", &join, "call_a"_a, "call_b"_a, WithoutGil());
+    m.def("part", &part, "call_id"_a, WithoutGil());
+    m.def("media_clock", [](unsigned rate_hz) { return media_clock(rate_hz); }, "rate_hz"_a);
 }
 
 Tap *make_tap(std::string name, unsigned clock_rate_hz, unsigned samples_per_frame, std::size_t capacity_samples) {
@@ -216,6 +289,7 @@ void bind_digits(nb::module_ &m) {
 
 NB_MODULE(_native, m) {
     bind_digits(m);
+    bind_relay(m);
     bind_tap(m);
     bind_bridge(m);
     bind_info(m);

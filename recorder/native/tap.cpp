@@ -1,6 +1,7 @@
 #include "tap.hpp"
 
 #include "bridge.hpp"
+#include "media_clock.hpp"
 #include "pj.hpp"
 
 #include <stdexcept>
@@ -15,6 +16,9 @@ struct Port {
     pjmedia_port base; // first, so that the bridge's pointer is ours
     std::shared_ptr<Tap::Heard> heard;
     std::string name;
+    unsigned clock_rate_hz;
+    std::uint64_t offset; // of the media clock from the bridge's, settled by the first frame
+    bool started;
     Port *next_dead;
 };
 
@@ -29,10 +33,15 @@ void free_dead_ports() {
 
 // [media]
 pj_status_t put_frame(pjmedia_port *base, pjmedia_frame *frame) {
+    Port &port = *reinterpret_cast<Port *>(base);
+    if (!port.started) {
+        port.started = true;
+        port.offset = static_cast<std::uint64_t>(media_clock(port.clock_rate_hz)) - frame->timestamp.u64;
+    }
     const bool audio = frame->type == PJMEDIA_FRAME_TYPE_AUDIO;
-    reinterpret_cast<Port *>(base)->heard->ring.put(frame->timestamp.u64,
-                                                    audio ? static_cast<const std::int16_t *>(frame->buf) : nullptr,
-                                                    audio ? frame->size / sizeof(std::int16_t) : 0);
+    port.heard->ring.put(frame->timestamp.u64 + port.offset,
+                         audio ? static_cast<const std::int16_t *>(frame->buf) : nullptr,
+                         audio ? frame->size / sizeof(std::int16_t) : 0);
     return PJ_SUCCESS;
 }
 
@@ -78,6 +87,8 @@ void Tap::add_to_bridge() {
     port->base = {};
     port->heard = heard_;
     port->name = name_;
+    port->clock_rate_hz = clock_rate_hz_;
+    port->started = false;
     pj_str_t name = {port->name.data(), static_cast<pj_ssize_t>(port->name.size())};
     require(pjmedia_port_info_init(&port->base.info, &name, PJMEDIA_SIG_CLASS_APP('T', 'A', 'P'), clock_rate_hz_, 1, 16,
                                    heard_->ring.samples_per_frame()),

@@ -65,7 +65,6 @@ class Endpoint:
         self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="sip")
         self._account: Any = None
-        self._clock: native.Tap | None = None
 
     # For other threads --------------------------------------------------------------------------------------------
 
@@ -103,8 +102,8 @@ class Endpoint:
 
     @property
     def position(self) -> int:
-        """Where the media bridge's clock stands, in samples: what every position in a recording is counted from."""
-        return self._clock.position if self._clock is not None else 0
+        """Where the media clock stands, in samples: what every position in a recording is counted from."""
+        return native.media_clock(self._settings.media.clock_rate_hz)
 
     # For the sip thread -------------------------------------------------------------------------------------------
 
@@ -186,25 +185,17 @@ class Endpoint:
         endpoint.libInit(config)
         native.log_to_stderr(log_level)
         native.install_digits()
+        native.install_relay()
         for codec in endpoint.codecEnum2():
             priority = _CODEC_PRIORITIES.get(codec.codecId.rsplit("/", 1)[0], 0)
             endpoint.codecSetPriority(codec.codecId, priority)
         bound = [self._bind(endpoint, listener) for listener in sip.listen]
         endpoint.libStart()
         endpoint.audDevManager().setNullDev()
-        self._clock = self._new_clock()
         native.install_info(self._info)
         self._account = _Account(self._invite)
         self._account.create(self._account_config(bound[0]), True)
         self.bound = tuple(bound)
-
-    def _new_clock(self) -> native.Tap:
-        """A tap that hears nothing: the bridge moves its position on at every tick."""
-        rate = self._settings.media.clock_rate_hz
-        clock = native.Tap("clock", rate, rate // 50, rate)
-        clock.close_gate()
-        clock.attach(0)  # the bridge's own null device
-        return clock
 
     def _bind(self, endpoint: Any, listener: ListenerSettings) -> str:
         version = 6 if ":" in listener.host else 4
@@ -244,8 +235,6 @@ class Endpoint:
         if endpoint.libGetState() >= pj.PJSUA_STATE_INIT:
             endpoint.hangupAllCalls()
         self._account = None
-        if self._clock is not None:
-            self._clock.detach()
         # Every Python object of the stack has to go before the stack: their destructors call into it.
         self._legs.clear()
         self._gone.clear()

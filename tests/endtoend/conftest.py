@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 
 from recorder.loadtest.peers import Outcome, Plan, Sipp
+from recorder.loadtest.sipp_output import SipMessage
 from recorder.loadtest.subject import Subject
+from tests.peers.rtp import RtpPeer
 from tests.tones import Samples, read_wav
 
 
@@ -47,8 +50,19 @@ class Bench:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
 
-    def call(self, caller: str, application: str, *, seconds: float = 2, **plans: dict[str, Any]) -> Call:
-        """Place one call; both scenarios must go as written. `plans` may hold more of each Plan (`caller=`, …)."""
+    def call(
+        self,
+        caller: str,
+        application: str,
+        *,
+        seconds: float = 2,
+        voices: tuple[RtpPeer, RtpPeer] | None = None,
+        **plans: dict[str, Any],
+    ) -> Call:
+        """Place one call; both scenarios must go as written.
+
+        `caller_plan` and `application_plan` hold more of each Plan; `voices` speak for both sides in SIPp's place.
+        """
         for_caller, for_application = plans.get("caller_plan", {}), plans.get("application_plan", {})
         length_ms = round(seconds * 1000)
         port = self.subject.application_port
@@ -56,6 +70,10 @@ class Bench:
         with Sipp(listening) as callee:
             calling = Plan(caller, remote=self.subject.sip_address, **{"length_ms": length_ms, **for_caller})
             with Sipp(calling) as dialing:
+                if voices is not None:
+                    a, b = voices
+                    a.begin(audio_port(self._eventually(lambda: next(iter(dialing.outcome().received(200)), None), "200")))
+                    b.begin(audio_port(callee.outcome().received("INVITE")[0]))
                 dialed = dialing.wait()
             answered = callee.wait(10)
         assert dialed.ok, f"caller: {dialed.errors}"
@@ -86,8 +104,15 @@ class Bench:
             answer = question()
             if answer is not None:
                 return answer
-            time.sleep(0.05)
+            time.sleep(0.01)
         raise AssertionError(f"{what} did not come within {timeout_s} s")
+
+
+def audio_port(message: SipMessage) -> int:
+    """The port that an SDP body asks audio to be sent to (RFC 8866, section 5.14)."""
+    found = re.search(rb"^m=audio (\d+) ", message.body, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ def test_telephone_events_from_the_caller_reach_the_application_once_each(bench:
             "uac-call",
             "uas-answer",
             seconds=4,
+            voices=(a, b),
             caller_plan={"edit": voice_of(a, "caller", Codec.PCMU)},
             application_plan={"edit": voice_of(b, "callee", Codec.PCMU)},
         )

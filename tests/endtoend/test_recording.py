@@ -58,6 +58,7 @@ def test_each_tone_is_where_it_was_spoken(bench: Bench, caller_codec: Codec, app
             "uac-call" if caller_codec is Codec.PCMU else "uac-call-pcma",
             "uas-answer" if application_codec is Codec.PCMU else "uas-answer-pcma",
             seconds=4,
+            voices=(a, b),
             caller_plan={"edit": voice_of(a, "caller", caller_codec)},
             application_plan={"edit": voice_of(b, "callee", application_codec)},
         )

@@ -31,7 +31,7 @@ class Received:
 
 
 class RtpPeer:
-    """Sends `sound` in real time once the far end has been heard, and receives. Use as a context manager.
+    """Sends `sound` in real time from `begin` on, and receives. Use as a context manager.
 
     Args:
         encoded: the sound as raw G.711 bytes, 8000 a second.
@@ -58,13 +58,18 @@ class RtpPeer:
         self._socket.settimeout(0.1)
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._receive, self._send)]
-        self._heard = threading.Event()
+        self._begun = threading.Event()
         self._remote: tuple[str, int] | None = None
 
     @property
     def port(self) -> int:
         """The port to put in the SDP."""
         return int(self._socket.getsockname()[1])
+
+    def begin(self, remote_port: int) -> None:
+        """Begin to send to this port on loopback."""
+        self._remote = ("127.0.0.1", remote_port)
+        self._begun.set()
 
     def __enter__(self) -> RtpPeer:
         for thread in self._threads:
@@ -80,18 +85,16 @@ class RtpPeer:
     def _receive(self) -> None:
         while not self._stopping.is_set():
             try:
-                packet, source = self._socket.recvfrom(2048)
+                packet = self._socket.recv(2048)
             except TimeoutError:
                 continue
             now = time.time()
-            self._remote = source
-            self._heard.set()
             if len(packet) >= 12:
                 sequence, timestamp = struct.unpack_from("!HI", packet, 2)
                 self.received.append(Received(now, packet[1] & 0x7F, sequence, timestamp, packet[12:]))
 
     def _send(self) -> None:
-        while not self._heard.wait(0.05):
+        while not self._begun.wait(0.05):
             if self._stopping.is_set():
                 return
         count = len(self._encoded) // 160

@@ -1,0 +1,301 @@
+#include "relay.hpp"
+
+#include "media_clock.hpp"
+#include "pj.hpp"
+
+#include <array>
+#include <atomic>
+#include <cstring>
+#include <mutex>
+
+namespace recorder {
+namespace {
+
+constexpr std::uint8_t kDropped = 0xff;
+constexpr std::uint8_t kComfortNoise = 13; // RFC 3389
+constexpr std::size_t kLongestPacket = 1500;
+
+using PayloadMap = std::array<std::uint8_t, 128>; // theirs to the other leg's; kDropped: not sent on
+
+struct Leg {
+    pjmedia_transport base; // first, so that pjmedia's pointer is ours
+    pjmedia_transport *below = nullptr;
+    bool owns_below = false;
+    pj_pool_t *pool = nullptr;
+
+    // The stream above, set while it is attached.
+    void *stream = nullptr;
+    void (*on_rtp)(void *, void *, pj_ssize_t) = nullptr;
+    void (*on_rtp2)(pjmedia_tp_cb_param *) = nullptr;
+    void (*on_rtcp)(void *, void *, pj_ssize_t) = nullptr;
+
+    // Held by the media worker while it handles one packet, by the sip thread to change a pointer: microseconds.
+    std::mutex link;
+    Leg *other = nullptr;
+    PayloadMap payloads{};
+    std::shared_ptr<RtpRing> ring;
+    std::atomic<bool> joined{false};
+};
+
+Leg *leg_of(pjmedia_transport *transport) { return reinterpret_cast<Leg *>(transport); }
+
+// [media] A packet has come in from the far end.
+void relay(Leg &leg, const void *bytes, pj_ssize_t size) {
+    RtpPacket packet;
+    if (size <= 0 || !parse_rtp(static_cast<const std::uint8_t *>(bytes), static_cast<std::size_t>(size), packet))
+        return;
+    const std::lock_guard lock(leg.link);
+    if (leg.ring)
+        leg.ring->put(packet, media_clock(RtpRing::kRate));
+    if (leg.other == nullptr || static_cast<std::size_t>(size) > kLongestPacket)
+        return;
+    const std::uint8_t payload_type = leg.payloads[packet.payload_type];
+    if (payload_type == kDropped)
+        return;
+    if (payload_type == packet.payload_type) {
+        pjmedia_transport_send_rtp(leg.other->below, bytes, static_cast<pj_size_t>(size));
+        return;
+    }
+    std::uint8_t changed[kLongestPacket];
+    std::memcpy(changed, bytes, static_cast<std::size_t>(size));
+    changed[1] = static_cast<std::uint8_t>((changed[1] & 0x80) | payload_type);
+    pjmedia_transport_send_rtp(leg.other->below, changed, static_cast<pj_size_t>(size));
+}
+
+void on_rtp(pjmedia_tp_cb_param *param) {
+    Leg &leg = *static_cast<Leg *>(param->user_data);
+    relay(leg, param->pkt, param->size);
+    // The stream goes on counting for the statistics, and finds out when the far end's address changes.
+    if (leg.on_rtp2 != nullptr) {
+        pjmedia_tp_cb_param above = *param;
+        above.user_data = leg.stream;
+        leg.on_rtp2(&above);
+        param->rem_switch = above.rem_switch;
+    } else if (leg.on_rtp != nullptr) {
+        leg.on_rtp(leg.stream, param->pkt, param->size);
+    }
+}
+
+void on_rtcp(void *user_data, void *bytes, pj_ssize_t size) {
+    Leg &leg = *static_cast<Leg *>(user_data);
+    if (size > 0) {
+        const std::lock_guard lock(leg.link);
+        if (leg.other != nullptr)
+            pjmedia_transport_send_rtcp(leg.other->below, bytes, static_cast<pj_size_t>(size));
+    }
+    if (leg.on_rtcp != nullptr)
+        leg.on_rtcp(leg.stream, bytes, size);
+}
+
+// The transport's operations: most just go on to the one below -----------------------------------------------------
+
+pj_status_t get_info(pjmedia_transport *tp, pjmedia_transport_info *info) {
+    return pjmedia_transport_get_info(leg_of(tp)->below, info);
+}
+
+pj_status_t attach2(pjmedia_transport *tp, pjmedia_transport_attach_param *param) {
+    Leg &leg = *leg_of(tp);
+    leg.stream = param->user_data;
+    leg.on_rtp = param->rtp_cb;
+    leg.on_rtp2 = param->rtp_cb2;
+    leg.on_rtcp = param->rtcp_cb;
+    param->user_data = &leg;
+    param->rtp_cb = nullptr;
+    param->rtp_cb2 = &on_rtp;
+    param->rtcp_cb = &on_rtcp;
+    const pj_status_t status = pjmedia_transport_attach2(leg.below, param);
+    if (status != PJ_SUCCESS)
+        leg.stream = nullptr, leg.on_rtp = nullptr, leg.on_rtp2 = nullptr, leg.on_rtcp = nullptr;
+    return status;
+}
+
+void detach(pjmedia_transport *tp, void *) {
+    Leg &leg = *leg_of(tp);
+    if (leg.stream == nullptr)
+        return;
+    pjmedia_transport_detach(leg.below, &leg);
+    leg.stream = nullptr, leg.on_rtp = nullptr, leg.on_rtp2 = nullptr, leg.on_rtcp = nullptr;
+}
+
+// While the leg is joined the far end hears the other leg, and not what our own stream makes of nothing.
+pj_status_t send_rtp(pjmedia_transport *tp, const void *packet, pj_size_t size) {
+    Leg &leg = *leg_of(tp);
+    return leg.joined.load(std::memory_order_relaxed) ? PJ_SUCCESS : pjmedia_transport_send_rtp(leg.below, packet, size);
+}
+
+pj_status_t send_rtcp(pjmedia_transport *tp, const void *packet, pj_size_t size) {
+    Leg &leg = *leg_of(tp);
+    return leg.joined.load(std::memory_order_relaxed) ? PJ_SUCCESS : pjmedia_transport_send_rtcp(leg.below, packet, size);
+}
+
+pj_status_t send_rtcp2(pjmedia_transport *tp, const pj_sockaddr_t *address, unsigned length, const void *packet,
+                       pj_size_t size) {
+    Leg &leg = *leg_of(tp);
+    return leg.joined.load(std::memory_order_relaxed)
+               ? PJ_SUCCESS
+               : pjmedia_transport_send_rtcp2(leg.below, address, length, packet, size);
+}
+
+pj_status_t media_create(pjmedia_transport *tp, pj_pool_t *pool, unsigned options, const pjmedia_sdp_session *remote,
+                         unsigned index) {
+    return pjmedia_transport_media_create(leg_of(tp)->below, pool, options, remote, index);
+}
+
+pj_status_t encode_sdp(pjmedia_transport *tp, pj_pool_t *pool, pjmedia_sdp_session *local,
+                       const pjmedia_sdp_session *remote, unsigned index) {
+    return pjmedia_transport_encode_sdp(leg_of(tp)->below, pool, local, remote, index);
+}
+
+pj_status_t media_start(pjmedia_transport *tp, pj_pool_t *pool, const pjmedia_sdp_session *local,
+                        const pjmedia_sdp_session *remote, unsigned index) {
+    return pjmedia_transport_media_start(leg_of(tp)->below, pool, local, remote, index);
+}
+
+pj_status_t media_stop(pjmedia_transport *tp) { return pjmedia_transport_media_stop(leg_of(tp)->below); }
+
+pj_status_t simulate_lost(pjmedia_transport *tp, pjmedia_dir direction, unsigned percent) {
+    return pjmedia_transport_simulate_lost(leg_of(tp)->below, direction, percent);
+}
+
+void unlink(Leg &leg) {
+    Leg *other = nullptr;
+    {
+        const std::lock_guard lock(leg.link);
+        std::swap(other, leg.other);
+        leg.joined.store(false, std::memory_order_relaxed);
+    }
+    if (other == nullptr)
+        return;
+    const std::lock_guard lock(other->link); // waits for a packet that is on its way to `leg`
+    other->other = nullptr;
+    other->joined.store(false, std::memory_order_relaxed);
+}
+
+pj_status_t destroy(pjmedia_transport *tp) {
+    Leg &leg = *leg_of(tp);
+    unlink(leg);
+    {
+        const std::lock_guard lock(leg.link);
+        leg.ring.reset();
+    }
+    pjmedia_transport *below = leg.owns_below ? leg.below : nullptr;
+    // The memory goes with the last reference to the lock, which a packet that is being handled may hold.
+    pj_grp_lock_t *lock = leg.base.grp_lock;
+    if (below != nullptr)
+        pjmedia_transport_close(below);
+    pj_grp_lock_dec_ref(lock);
+    return PJ_SUCCESS;
+}
+
+// [the thread that drops the last reference]
+void on_destroy(void *argument) {
+    Leg *leg = static_cast<Leg *>(argument);
+    pj_pool_t *pool = leg->pool;
+    leg->~Leg();
+    pj_pool_release(pool);
+}
+
+pjmedia_transport_op operations = {
+    &get_info, nullptr,     &detach,     &send_rtp,      &send_rtcp, &send_rtcp2, &media_create,
+    &encode_sdp, &media_start, &media_stop, &simulate_lost, &destroy,   &attach2,
+};
+
+// [sip] pjsua's hook: put a Leg on top of what pjsua has made (and of SRTP, so that what is relayed here is clear).
+pjmedia_transport *on_create(pjsua_call_id, unsigned, pjmedia_transport *below, unsigned flags) {
+    if (below->grp_lock == nullptr)
+        return below;
+    pj_pool_t *pool = pjsua_pool_create("relay", 1024, 512);
+    if (pool == nullptr)
+        return nullptr;
+    Leg *leg = new (pj_pool_alloc(pool, sizeof(Leg))) Leg();
+    leg->base = {};
+    leg->pool = pool;
+    leg->below = below;
+    leg->owns_below = (flags & PJSUA_MED_TP_CLOSE_MEMBER) != 0;
+    pj_ansi_snprintf(leg->base.name, sizeof leg->base.name, "relay%p", static_cast<void *>(leg));
+    leg->base.type = static_cast<pjmedia_transport_type>(PJMEDIA_TRANSPORT_TYPE_USER + 1);
+    leg->base.op = &operations;
+    leg->base.grp_lock = below->grp_lock;
+    pj_grp_lock_add_ref(below->grp_lock);
+    pj_grp_lock_add_handler(below->grp_lock, pool, leg, &on_destroy);
+    return &leg->base;
+}
+
+Leg *find(int call_id) {
+    if (!is_call_id(call_id))
+        return nullptr;
+    const pjsua_call &call = pjsua_var.calls[call_id];
+    if (call.audio_idx < 0 || static_cast<unsigned>(call.audio_idx) >= call.med_cnt)
+        return nullptr;
+    pjmedia_transport *transport = call.media[call.audio_idx].tp;
+    return transport != nullptr && transport->op == &operations ? leg_of(transport) : nullptr;
+}
+
+bool audio_info(int call_id, pjmedia_stream_info &info) {
+    pjsua_stream_info found;
+    if (pjsua_call_get_stream_info(call_id, pjsua_var.calls[call_id].audio_idx, &found) != PJ_SUCCESS ||
+        found.type != PJMEDIA_TYPE_AUDIO)
+        return false;
+    info = found.info.aud;
+    return true;
+}
+
+bool same_codec(const pjmedia_stream_info &a, const pjmedia_stream_info &b) {
+    return pj_stricmp(&a.fmt.encoding_name, &b.fmt.encoding_name) == 0 && a.fmt.clock_rate == b.fmt.clock_rate &&
+           a.fmt.channel_cnt == b.fmt.channel_cnt;
+}
+
+PayloadMap payload_map(const pjmedia_stream_info &from, const pjmedia_stream_info &to) {
+    PayloadMap map;
+    map.fill(kDropped);
+    map[from.rx_pt & 0x7f] = static_cast<std::uint8_t>(to.tx_pt);
+    map[kComfortNoise] = kComfortNoise;
+    if (from.rx_event_pt >= 0 && to.tx_event_pt >= 0)
+        map[from.rx_event_pt & 0x7f] = static_cast<std::uint8_t>(to.tx_event_pt);
+    return map;
+}
+
+void set_link(Leg &leg, Leg &other, const PayloadMap &payloads) {
+    const std::lock_guard lock(leg.link);
+    leg.other = &other;
+    leg.payloads = payloads;
+    leg.joined.store(true, std::memory_order_relaxed);
+}
+
+} // namespace
+
+void install_relay() { pjsua_var.ua_cfg.cb.on_create_media_transport = &on_create; }
+
+bool join(int call_a, int call_b) {
+    require_sip_thread();
+    Leg *a = find(call_a), *b = find(call_b);
+    if (a != nullptr)
+        unlink(*a);
+    if (b != nullptr)
+        unlink(*b);
+    pjmedia_stream_info info_a, info_b;
+    if (a == nullptr || b == nullptr || a == b || !audio_info(call_a, info_a) || !audio_info(call_b, info_b) ||
+        !same_codec(info_a, info_b))
+        return false;
+    set_link(*a, *b, payload_map(info_a, info_b));
+    set_link(*b, *a, payload_map(info_b, info_a));
+    return true;
+}
+
+void part(int call_id) {
+    require_sip_thread();
+    if (Leg *leg = find(call_id))
+        unlink(*leg);
+}
+
+bool tap_rtp(int call_id, std::shared_ptr<RtpRing> ring) {
+    require_sip_thread();
+    Leg *leg = find(call_id);
+    if (leg == nullptr)
+        return false;
+    const std::lock_guard lock(leg->link);
+    leg->ring.swap(ring);
+    return true;
+}
+
+} // namespace recorder

@@ -1,0 +1,251 @@
+#include "rtp_ring.hpp"
+
+#include <pjmedia/alaw_ulaw.h>
+
+#include <algorithm>
+#include <array>
+
+namespace recorder {
+namespace {
+
+constexpr std::uint8_t kPcmu = 0;
+constexpr std::uint8_t kPcma = 8;
+
+// The offset is settled by the packets of the first seconds, at once; later it moves a sample a packet at the most.
+constexpr unsigned kSettling = 150;
+constexpr unsigned kWindow = 100;            // packets over which the least delay is looked for
+constexpr std::int64_t kDeadBand = 40;       // 5 ms: the receiving thread's own jitter
+constexpr std::int64_t kStrange = 8000;      // a timestamp a second off its time is another clock, ...
+constexpr unsigned kStrangeInARow = 3;       // ... if it comes again
+
+using Table = std::array<std::int16_t, 256>;
+
+Table make_table(bool mu_law) {
+    Table table;
+    for (unsigned code = 0; code < table.size(); ++code)
+        table[code] = static_cast<std::int16_t>(mu_law ? pjmedia_ulaw2linear(code) : pjmedia_alaw2linear(code));
+    return table;
+}
+
+const Table mu_law = make_table(true);
+const Table a_law = make_table(false);
+
+} // namespace
+
+bool parse_rtp(const std::uint8_t *bytes, std::size_t size, RtpPacket &packet) noexcept {
+    if (size < 12 || bytes[0] >> 6 != 2)
+        return false;
+    std::size_t begin = 12 + 4 * std::size_t(bytes[0] & 0x0f);
+    if (bytes[0] & 0x10) { // a header extension (section 5.3.1)
+        if (size < begin + 4)
+            return false;
+        begin += 4 + 4 * (std::size_t(bytes[begin + 2]) << 8 | bytes[begin + 3]);
+    }
+    const std::size_t padding = bytes[0] & 0x20 ? bytes[size - 1] : 0;
+    if (begin + padding > size)
+        return false;
+    packet.payload_type = bytes[1] & 0x7f;
+    packet.sequence = static_cast<std::uint16_t>(bytes[2] << 8 | bytes[3]);
+    packet.timestamp = std::uint32_t(bytes[4]) << 24 | std::uint32_t(bytes[5]) << 16 | std::uint32_t(bytes[6]) << 8 | bytes[7];
+    packet.ssrc = std::uint32_t(bytes[8]) << 24 | std::uint32_t(bytes[9]) << 16 | std::uint32_t(bytes[10]) << 8 | bytes[11];
+    packet.payload = bytes + begin;
+    packet.size = size - begin - padding;
+    return true;
+}
+
+RtpRing::RtpRing(std::int64_t origin, std::size_t capacity, std::int64_t hold)
+    : origin_(origin), capacity_(static_cast<std::int64_t>(capacity)), hold_(hold),
+      sound_(new std::atomic<std::int16_t>[capacity]()), read_to_(origin) {}
+
+void RtpRing::put(const RtpPacket &packet, std::int64_t arrival) noexcept {
+    if (arrival >= ended_.load(std::memory_order_acquire))
+        return;
+    packets_.fetch_add(1, std::memory_order_relaxed);
+    count_sequence(packet);
+    const std::int64_t at = settle(packet, arrival);
+    if (at == INT64_MIN)
+        return;
+    if (packet.payload_type == kPcmu)
+        place(at, packet.payload, packet.size, mu_law.data());
+    else if (packet.payload_type == kPcma)
+        place(at, packet.payload, packet.size, a_law.data());
+    // Telephone events and comfort noise move the clock on and are silence.
+}
+
+void RtpRing::anchor(const RtpPacket &packet, std::int64_t arrival) noexcept {
+    anchored_ = true;
+    ssrc_ = packet.ssrc;
+    newest_timestamp_ = packet.timestamp;
+    newest_ = packet.timestamp;
+    offset_ = target_ = arrival - newest_;
+    least_delay_ = INT64_MAX;
+    window_ = settled_ = strange_ = 0;
+}
+
+// The position of the packet's first sample; INT64_MIN for a packet to be left out.
+std::int64_t RtpRing::settle(const RtpPacket &packet, std::int64_t arrival) noexcept {
+    if (!anchored_ || packet.ssrc != ssrc_) {
+        anchor(packet, arrival);
+        return arrival;
+    }
+    const std::int64_t ahead = static_cast<std::int32_t>(packet.timestamp - newest_timestamp_);
+    const std::int64_t timestamp = newest_ + ahead;
+    std::int64_t delay = arrival - (timestamp + offset_);
+    if (delay > kStrange || delay < -kStrange) {
+        if (++strange_ < kStrangeInARow)
+            return INT64_MIN;
+        anchor(packet, arrival);
+        return arrival;
+    }
+    strange_ = 0;
+    if (ahead > 0) {
+        newest_ = timestamp;
+        newest_timestamp_ = packet.timestamp;
+    }
+    if (settled_ < kSettling) {
+        ++settled_;
+        if (delay < -kDeadBand) { // nothing arrives before it is sent: the packets so far were late ones
+            offset_ += delay;
+            target_ = offset_;
+            delay = 0;
+        }
+    }
+    least_delay_ = std::min(least_delay_, delay);
+    if (++window_ == kWindow) {
+        if (least_delay_ > kDeadBand || least_delay_ < -kDeadBand)
+            target_ = offset_ + least_delay_;
+        least_delay_ = INT64_MAX;
+        window_ = 0;
+    }
+    if (offset_ != target_ && ahead > 0)
+        offset_ += offset_ < target_ ? 1 : -1;
+    return timestamp + offset_;
+}
+
+void RtpRing::place(std::int64_t at, const std::uint8_t *payload, std::size_t count, const std::int16_t *table) noexcept {
+    const std::int64_t length = static_cast<std::int64_t>(count);
+    const std::int64_t read_to = read_to_.load(std::memory_order_acquire);
+    const std::int64_t shut_from = shut_from_.load(std::memory_order_acquire);
+    const std::int64_t open_from = open_from_.load(std::memory_order_acquire);
+    if (length == 0)
+        return;
+    if (at + length > read_to + capacity_) { // nobody has read for as long as the ring is
+        dropped_.fetch_add(count, std::memory_order_relaxed);
+        if (drop_stop_.load(std::memory_order_relaxed) != at)
+            drop_start_.store(at, std::memory_order_relaxed);
+        drop_stop_.store(at + length, std::memory_order_release);
+        return;
+    }
+    if (at == end_of_sound_ + 1) // the offset has just moved by a sample
+        sound_[static_cast<std::size_t>(end_of_sound_ % capacity_)].store(table[payload[0]], std::memory_order_relaxed);
+    end_of_sound_ = std::max(end_of_sound_, at + length);
+    for (std::int64_t index = 0; index < length; ++index) {
+        const std::int64_t position = at + index;
+        if (position < read_to) {
+            late_.fetch_add(1, std::memory_order_relaxed);
+            continue;
+        }
+        if (position >= shut_from && position < open_from)
+            continue;
+        sound_[static_cast<std::size_t>(position % capacity_)].store(table[payload[index]], std::memory_order_relaxed);
+    }
+}
+
+void RtpRing::count_sequence(const RtpPacket &packet) noexcept { // RFC 3550, appendix A.1 and A.3, made simple
+    if (!counting_ || packet.ssrc != ssrc_) {
+        expected_before_.store(expected_before_.load() + expected_.load(), std::memory_order_relaxed);
+        counting_ = true;
+        sequence_cycles_ = 0;
+        newest_sequence_ = packet.sequence;
+        first_sequence_ = packet.sequence;
+        expected_.store(1, std::memory_order_relaxed);
+        return;
+    }
+    const auto ahead = static_cast<std::int16_t>(packet.sequence - newest_sequence_);
+    if (ahead <= 0)
+        return;
+    if (packet.sequence < newest_sequence_)
+        sequence_cycles_ += 1u << 16;
+    newest_sequence_ = packet.sequence;
+    expected_.store(sequence_cycles_ + newest_sequence_ - first_sequence_ + 1, std::memory_order_relaxed);
+}
+
+std::uint64_t RtpRing::lost() const noexcept {
+    const std::uint64_t expected = expected_.load(std::memory_order_relaxed) + expected_before_.load(std::memory_order_relaxed);
+    const std::uint64_t received = packets();
+    return expected > received ? expected - received : 0; // duplicates may hide a loss
+}
+
+std::int64_t RtpRing::position(std::int64_t now) const noexcept {
+    const std::int64_t ended = ended_.load(std::memory_order_acquire);
+    return std::max(origin_, ended == INT64_MAX ? now - hold_ : ended);
+}
+
+std::pair<std::int64_t, std::size_t> RtpRing::available(std::int64_t now) const noexcept {
+    const std::int64_t from = read_to_.load(std::memory_order_relaxed);
+    return {from, static_cast<std::size_t>(std::max<std::int64_t>(0, position(now) - from))};
+}
+
+void RtpRing::read(std::int16_t *out, std::size_t count) noexcept {
+    const std::int64_t from = read_to_.load(std::memory_order_relaxed);
+    const std::int64_t to = from + static_cast<std::int64_t>(count);
+    read_to_.store(to, std::memory_order_release); // from now on the media thread leaves this stretch alone
+    // The ring holds no more than its capacity: what is before its last stretch has been dropped.
+    const std::int64_t held = std::min(to, from + capacity_);
+    for (std::int64_t position = from; position < held; ++position) {
+        auto &slot = sound_[static_cast<std::size_t>(position % capacity_)];
+        out[position - from] = slot.load(std::memory_order_relaxed);
+        slot.store(0, std::memory_order_relaxed);
+    }
+    std::fill(out + (held - from), out + count, std::int16_t{0});
+    const std::lock_guard lock(gate_);
+    for (const auto &[shut, open] : shut_) {
+        const std::int64_t first = std::max(shut, from), last = std::min(open, to);
+        if (first < last)
+            std::fill(out + (first - from), out + (last - from), std::int16_t{0});
+    }
+    std::erase_if(shut_, [to](const Span &span) { return span.second <= to; });
+}
+
+std::vector<RtpRing::Span> RtpRing::take_gaps() {
+    const std::int64_t stop = drop_stop_.load(std::memory_order_acquire);
+    if (stop <= drop_taken_)
+        return {};
+    const std::int64_t start = std::max(drop_start_.load(std::memory_order_relaxed), drop_taken_);
+    drop_taken_ = stop;
+    return {{start, stop - start}};
+}
+
+std::int64_t RtpRing::close_gate(std::int64_t now) noexcept {
+    const std::lock_guard lock(gate_);
+    if (!shut_.empty() && shut_.back().second > now) { // shut already, or about to open: it stays shut
+        shut_.back().second = INT64_MAX;
+        open_from_.store(INT64_MAX, std::memory_order_release);
+        return shut_.back().first;
+    }
+    open_from_.store(INT64_MAX, std::memory_order_release);
+    shut_from_.store(now, std::memory_order_release);
+    shut_.emplace_back(now, INT64_MAX);
+    return now;
+}
+
+std::int64_t RtpRing::open_gate(std::int64_t now, std::int64_t after) noexcept {
+    const std::lock_guard lock(gate_);
+    if (shut_.empty() || shut_.back().second != INT64_MAX)
+        return now;
+    shut_.back().second = now + after;
+    open_from_.store(now + after, std::memory_order_release);
+    return now + after;
+}
+
+bool RtpRing::gated(std::int64_t now) const noexcept {
+    const std::lock_guard lock(gate_);
+    return !shut_.empty() && shut_.back().second > now;
+}
+
+void RtpRing::end(std::int64_t now) noexcept {
+    std::int64_t running = INT64_MAX;
+    ended_.compare_exchange_strong(running, now, std::memory_order_acq_rel);
+}
+
+} // namespace recorder
