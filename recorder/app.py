@@ -8,6 +8,7 @@ import platform
 import resource
 import shutil
 import signal
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from recorder.web.services import Services as WebServices
 _log = structlog.get_logger()
 
 _DISK_WATCH_S = 5.0
+_SWITCH_S = 0.0005  # signalling must not wait 5 ms, Python's default, for a thread that computes
 _FINISH_S = 60.0  # how long an ending process waits for the disk and the index
 
 
@@ -54,6 +56,7 @@ def run(settings: Settings) -> None:
     """Run the recorder until it is told to stop. Raises StartError or StorageError when it cannot start."""
     log.configure(settings.log)
     _raise_descriptor_limit()
+    sys.setswitchinterval(_SWITCH_S)
     asyncio.run(_Recorder(settings).run())
 
 
@@ -194,7 +197,8 @@ def _check_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise StartError(
-            f"recordings cannot be written to {folder}: {error.strerror}; change recording.folder or the folder's rights"
+            f"recordings cannot be written to {folder}: {error.strerror}; "
+            "change recording.folder or the folder's rights"
         ) from None
 
 

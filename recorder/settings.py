@@ -217,7 +217,7 @@ class Account(_Section):
 
 class Recording(_Section):
     folder: FilePath = Path("recordings")
-    block_ms: Annotated[int, Field(ge=20, le=1000)] = 200
+    block_ms: Annotated[int, Field(ge=20, le=1000)] = 400
     disk_floor_mb: Annotated[int, Field(ge=0)] = 512
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from recorder.settings import Settings
 
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why there is no room: `reason` is fit for a metric label, `detail` for a person."""

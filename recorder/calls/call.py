@@ -263,7 +263,7 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     # The far end learns of our hang-up only after a round trip: what it said before that is late, not wrong.
     (State.ENDING, LegEnded): Call._other_leg_ended,
     (State.ENDING, InfoReceived): Call._late_info,
-    **{(State.ENDING, kind): Call._ignore
-       for kind in (LegRinging, LegAnswered, LegConfirmed, LegMediaActive, DigitReceived, TimerExpired, HangUpRequested)},
+    **{(State.ENDING, kind): Call._ignore for kind in
+       (LegRinging, LegAnswered, LegConfirmed, LegMediaActive, DigitReceived, TimerExpired, HangUpRequested)},
 }
 # fmt: on

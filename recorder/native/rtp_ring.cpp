@@ -139,15 +139,15 @@ void RtpRing::place(std::int64_t at, const std::uint8_t *payload, std::size_t co
     if (at == end_of_sound_ + 1) // the offset has just moved by a sample
         sound_[static_cast<std::size_t>(end_of_sound_ % capacity_)].store(table[payload[0]], std::memory_order_relaxed);
     end_of_sound_ = std::max(end_of_sound_, at + length);
-    for (std::int64_t index = 0; index < length; ++index) {
-        const std::int64_t position = at + index;
-        if (position < read_to) {
-            late_.fetch_add(1, std::memory_order_relaxed);
-            continue;
-        }
-        if (position >= shut_from && position < open_from)
-            continue;
-        sound_[static_cast<std::size_t>(position % capacity_)].store(table[payload[index]], std::memory_order_relaxed);
+    std::int64_t from = std::max(at, read_to);
+    const std::int64_t to = at + length;
+    late_.fetch_add(static_cast<std::uint64_t>(std::min(from, to) - at), std::memory_order_relaxed);
+    std::int64_t slot = from % capacity_;
+    for (; from < to; ++from) {
+        if (from < shut_from || from >= open_from)
+            sound_[static_cast<std::size_t>(slot)].store(table[payload[from - at]], std::memory_order_relaxed);
+        if (++slot == capacity_)
+            slot = 0;
     }
 }
 
@@ -192,10 +192,12 @@ void RtpRing::read(std::int16_t *out, std::size_t count) noexcept {
     read_to_.store(to, std::memory_order_release); // from now on the media thread leaves this stretch alone
     // The ring holds no more than its capacity: what is before its last stretch has been dropped.
     const std::int64_t held = std::min(to, from + capacity_);
+    std::int64_t slot = from % capacity_;
     for (std::int64_t position = from; position < held; ++position) {
-        auto &slot = sound_[static_cast<std::size_t>(position % capacity_)];
-        out[position - from] = slot.load(std::memory_order_relaxed);
-        slot.store(0, std::memory_order_relaxed);
+        out[position - from] = sound_[static_cast<std::size_t>(slot)].load(std::memory_order_relaxed);
+        sound_[static_cast<std::size_t>(slot)].store(0, std::memory_order_relaxed);
+        if (++slot == capacity_)
+            slot = 0;
     }
     std::fill(out + (held - from), out + count, std::int16_t{0});
     const std::lock_guard lock(gate_);

@@ -72,7 +72,9 @@ class Bench:
             with Sipp(calling) as dialing:
                 if voices is not None:
                     a, b = voices
-                    a.begin(audio_port(self._eventually(lambda: next(iter(dialing.outcome().received(200)), None), "200")))
+                    a.begin(
+                        audio_port(self._eventually(lambda: next(iter(dialing.outcome().received(200)), None), "200"))
+                    )
                     b.begin(audio_port(callee.outcome().received("INVITE")[0]))
                 dialed = dialing.wait()
             answered = callee.wait(10)

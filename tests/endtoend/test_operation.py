@@ -18,6 +18,7 @@ import yaml
 
 from recorder.loadtest.peers import Plan, Sipp
 from recorder.loadtest.subject import Subject
+from tests.endtoend.conftest import audio_port
 from tests.peers.rtp import RtpPeer, encoded
 from tests.tones import has_tone, read_wav, sine
 
@@ -116,9 +117,7 @@ def test_a_call_that_is_up_is_shown_and_ends_in_peace_when_the_recorder_is_told_
     subject.start()
     with Sipp(Plan("uas-answer", port=subject.application_port)) as application:
         with Sipp(Plan("uac-call", remote=subject.sip_address, length_ms=3000)) as caller:
-            [live] = eventually(
-                lambda: [call for call in subject.api.get("calls")["calls"] if call["state"] == "up"]
-            )
+            [live] = eventually(lambda: [call for call in subject.api.get("calls")["calls"] if call["state"] == "up"])
             assert live["recorded"]
             assert not live["muted"]
             assert subject.stop() == 0, subject.log_tail()
@@ -132,12 +131,12 @@ def test_a_call_that_is_up_is_shown_and_ends_in_peace_when_the_recorder_is_told_
 
 def test_after_a_crash_the_next_start_repairs_and_indexes_what_was_being_written(subject: Subject) -> None:
     subject.start()
-    with Sipp(Plan("uas-answer", port=subject.application_port, timeout_s=20)):
-        with Sipp(Plan("uac-call", remote=subject.sip_address, length_ms=20000, timeout_s=20)):
-            [part] = eventually(
-                lambda: [path for path in subject.recordings.glob("*.part") if path.stat().st_size > 40000]
-            )
-            subject.kill()
+    with (
+        Sipp(Plan("uas-answer", port=subject.application_port, timeout_s=20)),
+        Sipp(Plan("uac-call", remote=subject.sip_address, length_ms=20000, timeout_s=20)),
+    ):
+        [part] = eventually(lambda: [path for path in subject.recordings.glob("*.part") if path.stat().st_size > 40000])
+        subject.kill()
     subject.start()
     [found] = subject.api.get("recordings")["recordings"]
     samples, rate = read_wav(subject.recordings / found["file_name"])
@@ -161,7 +160,7 @@ def test_rtp_that_is_no_rtp_hurts_nobody(subject: Subject) -> None:
             Sipp(Plan("uac-call", remote=subject.sip_address, length_ms=3000, edit=edit)) as caller,
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger,
         ):
-            eventually(lambda: a.received)
+            a.begin(audio_port(eventually(lambda: caller.outcome().received(200))[0]))
             for number in range(2000):
                 port = subject.rtp_ports[number % 16]
                 stranger.sendto(noise.bytes(number % 1400), ("127.0.0.1", port))

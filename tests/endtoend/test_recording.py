@@ -89,9 +89,7 @@ def test_each_tone_is_where_it_was_spoken(bench: Bench, caller_codec: Codec, app
 
 
 @pytest.mark.parametrize("scenario", ["uas-answer-mute", "uas-answer-mute-json"])
-def test_a_muted_step_is_exact_silence_and_sound_is_back_at_once(
-    bench: Bench, tmp_path: Path, scenario: str
-) -> None:
+def test_a_muted_step_is_exact_silence_and_sound_is_back_at_once(bench: Bench, tmp_path: Path, scenario: str) -> None:
     call = bench.call("uac-call", scenario, seconds=7, **steady(tmp_path))
     kept = bench.kept(call)
     check_length(call, kept)
