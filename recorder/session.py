@@ -170,12 +170,12 @@ class Session:
                 self._alarms.append(self._services.endpoint.call_later(delay_s, lambda: self.post(TimerExpired(timer))))
             case StopTimers():
                 for alarm in self._alarms:
-                    alarm.cancelled = True
+                    alarm.cancel()
                 self._alarms.clear()
             case FinishCall(termination):
                 self._finish(termination)
             case ReleaseCall():
-                self._on_released(self)
+                self._release()
 
     # Media and recording ------------------------------------------------------------------------------------------
 
@@ -266,6 +266,14 @@ class Session:
             self._answer_info(token, 480, "The other side cannot be reached yet")
 
     # The end ------------------------------------------------------------------------------------------------------
+
+    def _release(self) -> None:
+        """Let go of everything: no cycle may keep the taps' memory until the garbage collector comes by."""
+        for leg in self._legs.values():
+            leg.listener = None
+        self._legs.clear()
+        self.take = None
+        self._on_released(self)
 
     def _epoch_ms(self, monotonic: float | None) -> int | None:
         if monotonic is None:

@@ -39,10 +39,13 @@ _TRANSPORTS = {
 
 @dataclass(slots=True)
 class Alarm:
-    """A timer on the sip thread; `cancelled` is looked at when it is due."""
+    """A timer on the sip thread. `action` is None once it is cancelled."""
 
-    action: Callable[[], None]
-    cancelled: bool = False
+    action: Callable[[], None] | None
+
+    def cancel(self) -> None:
+        """Have nothing happen when it is due, and hold on to nothing until then."""
+        self.action = None
 
 
 class Endpoint:
@@ -159,7 +162,7 @@ class Endpoint:
         now = time.monotonic()
         while self._alarms and self._alarms[0][0] <= now:
             alarm = heapq.heappop(self._alarms)[2]
-            if not alarm.cancelled:
+            if alarm.action is not None:
                 guarded(alarm.action)
 
     def _open(self, endpoint: Any) -> None:
