@@ -31,12 +31,24 @@ void free_dead_ports() {
         delete std::exchange(port, port->next_dead);
 }
 
+std::atomic<std::uint64_t> common_offset{0};
+
+// [media] What turns the bridge's timestamps into positions of the media clock: one number for all taps, so that their
+// frames stay aligned; a new one when the bridge has begun anew, or has left out ticks on a machine that stood still.
+std::uint64_t bridge_offset(unsigned clock_rate_hz, std::uint64_t timestamp) {
+    const std::uint64_t offset = static_cast<std::uint64_t>(media_clock(clock_rate_hz)) - timestamp;
+    const auto apart = static_cast<std::int64_t>(offset - common_offset.load(std::memory_order_relaxed));
+    if (apart < -static_cast<std::int64_t>(clock_rate_hz / 25) || apart > static_cast<std::int64_t>(clock_rate_hz / 25))
+        common_offset.store(offset, std::memory_order_relaxed);
+    return common_offset.load(std::memory_order_relaxed);
+}
+
 // [media]
 pj_status_t put_frame(pjmedia_port *base, pjmedia_frame *frame) {
     Port &port = *reinterpret_cast<Port *>(base);
     if (!port.started) {
         port.started = true;
-        port.offset = static_cast<std::uint64_t>(media_clock(port.clock_rate_hz)) - frame->timestamp.u64;
+        port.offset = bridge_offset(port.clock_rate_hz, frame->timestamp.u64);
     }
     const bool audio = frame->type == PJMEDIA_FRAME_TYPE_AUDIO;
     port.heard->ring.put(frame->timestamp.u64 + port.offset,
