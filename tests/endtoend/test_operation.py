@@ -18,9 +18,10 @@ import yaml
 
 from recorder.loadtest.peers import Plan, Sipp
 from recorder.loadtest.subject import Subject
-from tests.endtoend.conftest import audio_port
-from tests.peers.rtp import RtpPeer, encoded
-from tests.tones import has_tone, read_wav, sine
+from recorder.loadtest.tones import Codec
+from tests.endtoend.conftest import Bench, audio_port
+from tests.peers.rtp import RtpPeer, encoded, voice_of
+from tests.tones import has_tone, read_wav, silence, sine, tone_onset
 
 COMMAND = [sys.executable, "-c", "from recorder.cli import main; main()"]
 
@@ -186,3 +187,31 @@ def test_the_audio_is_served_in_ranges_to_those_with_a_token(subject: Subject) -
     assert audio == (subject.recordings / found["file_name"]).read_bytes()
     stranger = type(subject.api)("127.0.0.1", subject.http_port)
     assert stranger.request(path)[0] == 401
+
+
+def test_at_16_khz_the_taps_are_on_the_bridge_and_the_tones_are_where_they_were_spoken(tmp_path: Path) -> None:
+    caller = encoded(np.concatenate([silence(1.0), sine(440, 1.0), silence(2.0)]))
+    application = encoded(np.concatenate([silence(2.0), sine(880, 1.0), silence(1.0)]))
+    changes = {"media": {"clock_rate_hz": 16000}}
+    with Subject(tmp_path, changes=changes) as subject, RtpPeer(caller) as a, RtpPeer(application) as b:
+        call = Bench(subject).call(
+            "uac-call",
+            "uas-answer",
+            seconds=3.5,
+            voices=(a, b),
+            caller_plan={"edit": voice_of(a, "caller", Codec.PCMU)},
+            application_plan={"edit": voice_of(b, "callee", Codec.PCMU)},
+        )
+        kept = Bench(subject).kept(call)
+    assert kept.rate == 16000
+    assert len(kept.samples) / kept.rate == pytest.approx(3.5, abs=0.1)
+    assert a.first_sent_s is not None
+    assert b.first_sent_s is not None
+    answered = kept.manifest["answered_ms"] / 1000
+    # The bridge's jitter buffer and its ticks stand between the speaker and this tap.
+    assert tone_onset(kept.samples[:32000], 440, 16000) / 16000 + answered == pytest.approx(
+        a.first_sent_s + 1.0, abs=0.15
+    )
+    assert (tone_onset(kept.samples[28000:], 880, 16000) + 28000) / 16000 + answered == pytest.approx(
+        b.first_sent_s + 2.0, abs=0.15
+    )
