@@ -11,10 +11,13 @@ namespace {
 constexpr std::uint8_t kPcmu = 0;
 constexpr std::uint8_t kPcma = 8;
 
-// The offset is settled by the packets of the first seconds, at once; later it moves a sample a packet at the most.
+// The offset is settled by the packets of the first seconds, at once; later it moves in the next pause of the speaker or,
+// when there is none for long, a sample a packet.
 constexpr unsigned kSettling = 150;
 constexpr unsigned kWindow = 100;            // packets over which the least delay is looked for
 constexpr std::int64_t kDeadBand = 40;       // 5 ms: the receiving thread's own jitter
+constexpr unsigned kPatience = 250;          // packets to wait for a pause
+constexpr std::int16_t kQuiet = 256;         // 42 dB below full scale
 constexpr std::int64_t kStrange = 8000;      // a timestamp a second off its time is another clock, ...
 constexpr unsigned kStrangeInARow = 3;       // ... if it comes again
 
@@ -29,6 +32,13 @@ Table make_table(bool mu_law) {
 
 const Table mu_law = make_table(true);
 const Table a_law = make_table(false);
+
+bool is_quiet(const RtpPacket &packet) noexcept {
+    const Table &table = packet.payload_type == kPcmu ? mu_law : a_law;
+    return (packet.payload_type != kPcmu && packet.payload_type != kPcma) ||
+           std::all_of(packet.payload, packet.payload + packet.size,
+                       [&table](std::uint8_t code) { return table[code] <= kQuiet && table[code] >= -kQuiet; });
+}
 
 } // namespace
 
@@ -79,7 +89,7 @@ void RtpRing::anchor(const RtpPacket &packet, std::int64_t arrival) noexcept {
     newest_ = packet.timestamp;
     offset_ = target_ = arrival - newest_;
     least_delay_ = INT64_MAX;
-    window_ = settled_ = strange_ = 0;
+    window_ = settled_ = strange_ = waited_ = 0;
 }
 
 // The position of the packet's first sample; INT64_MIN for a packet to be left out.
@@ -117,8 +127,13 @@ std::int64_t RtpRing::settle(const RtpPacket &packet, std::int64_t arrival) noex
         least_delay_ = INT64_MAX;
         window_ = 0;
     }
-    if (offset_ != target_ && ahead > 0)
+    if (offset_ == target_ || ahead <= 0) {
+        waited_ = offset_ == target_ ? 0 : waited_;
+    } else if (is_quiet(packet)) {
+        offset_ = target_; // between words nobody hears it
+    } else if (++waited_ > kPatience) {
         offset_ += offset_ < target_ ? 1 : -1;
+    }
     return timestamp + offset_;
 }
 

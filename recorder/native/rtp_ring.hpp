@@ -1,7 +1,7 @@
 // One leg's G.711 audio, put on the timeline by its RTP timestamps (RFC 3550), on its way to the writer.
 //
 // A packet's place is its timestamp plus an offset that the first packets settle; afterwards the offset only follows the
-// sender's clock, a sample a packet. So jitter, bursts and stalls of either end leave no trace: what was said in one
+// sender's clock, in the speaker's pauses or a sample a packet. So jitter, bursts and stalls of either end leave no trace: what was said in one
 // moment stands in one place. Loss and discontinuous transmission are silence of the right length.
 //
 // Threads: `put` belongs to the media thread, `read` and `take_gaps` to the one writer thread, the gate and `end` to any.
@@ -82,6 +82,7 @@ class RtpRing {
     unsigned window_ = 0;
     unsigned settled_ = 0;
     unsigned strange_ = 0;
+    unsigned waited_ = 0;
     std::int64_t end_of_sound_ = 0;
     std::uint16_t newest_sequence_ = 0;
     std::uint64_t sequence_cycles_ = 0;
