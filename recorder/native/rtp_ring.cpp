@@ -11,9 +11,9 @@ namespace {
 constexpr std::uint8_t kPcmu = 0;
 constexpr std::uint8_t kPcma = 8;
 
-// The offset is settled by the packets of the first seconds, at once; later it moves in the next pause of the speaker or,
+// The first packets settle the offset, at once; later it moves in the next pause of the speaker or,
 // when there is none for long, a sample a packet.
-constexpr unsigned kSettling = 150;
+constexpr unsigned kSettling = 15;
 constexpr unsigned kWindow = 100;            // packets over which the least delay is looked for
 constexpr std::int64_t kDeadBand = 40;       // 5 ms: the receiving thread's own jitter
 constexpr unsigned kPatience = 250;          // packets to wait for a pause
