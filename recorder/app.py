@@ -130,6 +130,8 @@ class _Recorder:
         ended: dict[Recording, EndedCall] = {}
 
         def hand_over(recording: Recording) -> None:
+            silenced = sum((span.end or span.start) - span.start for span in recording.spans())
+            metrics.redacted.inc(silenced / recording.clock_rate_hz)
             keeper.submit(ended.pop(recording))
 
         writer = Writer(hand_over, metrics=metrics, block_s=settings.recording.block_ms / 1000)

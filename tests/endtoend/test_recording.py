@@ -90,6 +90,7 @@ def test_each_tone_is_where_it_was_spoken(bench: Bench, caller_codec: Codec, app
 
 @pytest.mark.parametrize("scenario", ["uas-answer-mute", "uas-answer-mute-json"])
 def test_a_muted_step_is_exact_silence_and_sound_is_back_at_once(bench: Bench, tmp_path: Path, scenario: str) -> None:
+    counted = bench.subject.api.metrics()["recorder_redacted_seconds_total"]
     call = bench.call("uac-call", scenario, seconds=7, **steady(tmp_path))
     kept = bench.kept(call)
     check_length(call, kept)
@@ -104,6 +105,8 @@ def test_a_muted_step_is_exact_silence_and_sound_is_back_at_once(bench: Bench, t
     assert span["resumed"]
     assert span["control"] == "application"
     assert span["step"] == ("card" if scenario.endswith("json") else None)
+    counted = bench.subject.api.metrics()["recorder_redacted_seconds_total"] - counted
+    assert counted == pytest.approx(span["duration_s"], abs=0.001)
     silent = kept.samples[span["start_sample"] : span["start_sample"] + span["samples"]]
     assert not silent.any()
     assert span["start_s"] == pytest.approx(mute - 0.3, abs=0.05)
