@@ -58,7 +58,8 @@ def run(settings: Settings) -> None:
     log.configure(settings.log)
     _raise_descriptor_limit()
     sys.setswitchinterval(_SWITCH_S)
-    asyncio.run(_Recorder(settings).run())
+    with log.in_background():
+        asyncio.run(_Recorder(settings).run())
 
 
 def recover(settings: Settings) -> Recovery:

@@ -6,36 +6,90 @@ in the log. No line that cannot be written raises: a call does not fail of its l
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import queue
 import sys
-from typing import Any
+import threading
+from collections.abc import Iterator
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict
 
 from recorder.settings import Log
 
+_MOST_WAITING = 20_000  # lines that a stalled output may leave behind
+_LAST_WRITE_S = 5.0
 _CONTROL_PICTURES = {code: 0x2400 + code for code in range(0x20)} | dict.fromkeys(range(127, 160), 65533)
 
 
 class _StandardError:
-    """Whatever `sys.stderr` is at the time; a line that it does not take (closed, broken pipe) is lost."""
+    """Whatever `sys.stderr` is at the time; a line that it does not take (closed, broken pipe) is lost.
+
+    Between `begin` and `end` a thread of its own writes, so that a disk or a reader that stalls stalls nobody who logs;
+    what waits is bounded.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: queue.SimpleQueue[str | None] | None = None
+        self._thread: threading.Thread | None = None
+        self._lost = 0
 
     def write(self, text: str) -> int:
-        try:
-            return sys.stderr.write(text)
-        except (OSError, ValueError, AttributeError):
-            return 0
+        waiting = self._waiting
+        if waiting is None:
+            self._put(text)
+        elif waiting.qsize() < _MOST_WAITING:
+            waiting.put(text)
+        else:
+            self._lost += 1
+        return len(text)
 
     def flush(self) -> None:
+        if self._waiting is None:
+            self._put("")
+
+    def begin(self) -> None:
+        waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._waiting = waiting
+        self._thread = threading.Thread(target=self._run, args=(waiting,), name="log", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and self._thread is not None:
+            waiting.put(None)
+            self._thread.join(_LAST_WRITE_S)
+
+    def _run(self, waiting: queue.SimpleQueue[str | None]) -> None:
+        while (text := waiting.get()) is not None:
+            self._put(text)
+            lost, self._lost = self._lost, 0
+            if lost:
+                structlog.get_logger().warning("log_lines_lost", lines=lost)
+
+    @staticmethod
+    def _put(text: str) -> None:
         try:
+            sys.stderr.write(text)
             sys.stderr.flush()
         except (OSError, ValueError, AttributeError):
             return
 
 
-_STANDARD_ERROR: Any = _StandardError()
+_STANDARD_ERROR = _StandardError()
+
+
+@contextlib.contextmanager
+def in_background() -> Iterator[None]:
+    """Have a thread write the lines meanwhile; at the end all that were logged are written."""
+    _STANDARD_ERROR.begin()
+    try:
+        yield
+    finally:
+        _STANDARD_ERROR.end()
 
 
 class _Foreign(logging.Handler):
@@ -80,7 +134,7 @@ def configure(settings: Log) -> None:
             *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(file=_STANDARD_ERROR),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _STANDARD_ERROR)),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -162,3 +163,23 @@ def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "stderr", found := io.StringIO())
     structlog.get_logger().info("found")
     assert json.loads(found.getvalue())["event"] == "found"
+
+
+def test_a_stalled_output_stalls_nobody_who_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    released, written = threading.Event(), []
+
+    class Stalled(io.StringIO):
+        def write(self, text: str) -> int:
+            assert released.wait(30)
+            written.append(text)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stderr", Stalled())
+    log.configure(Log(format="json"))
+    with log.in_background():
+        for number in range(100):
+            structlog.get_logger().info("line", number=number)
+        assert not written
+        released.set()
+    lines = [json.loads(line) for line in "".join(written).splitlines()]
+    assert [line["number"] for line in lines] == list(range(100))
