@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pjsua2 as pj
 
+from recorder import native
+
 FRAME = 160
 
 
@@ -23,6 +25,7 @@ class LoopbackEndpoint:
     """Started on a free UDP port; `until` is its event loop, in the calling (sip) thread."""
 
     def __init__(self, log_level: int = 0) -> None:
+        native.log_to_stderr(log_level)  # standard output is for what the program has to say
         self.pj = Endpoint()
         self.pj.libCreate()
         config = pj.EpConfig()
@@ -36,6 +39,7 @@ class LoopbackEndpoint:
         config.medConfig.sndAutoCloseTime = -1
         config.medConfig.noVad = True
         self.pj.libInit(config)
+        native.log_to_stderr(log_level)
         transport = pj.TransportConfig()
         transport.boundAddress = "127.0.0.1"
         transport_id = self.pj.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
