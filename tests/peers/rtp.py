@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import struct
 import threading
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
+import soundfile
 
 from recorder.loadtest.tones import Codec
 from tests.tones import RATE, Samples
@@ -127,10 +129,6 @@ def _event_packets(digits: Mapping[int, int]) -> dict[int, tuple[int, bytes]]:
 
 def encoded(samples: Samples, codec: Codec = Codec.PCMU) -> bytes:
     """The samples as G.711 bytes."""
-    import io
-
-    import soundfile
-
     target = io.BytesIO()
     soundfile.write(target, np.asarray(samples), RATE, format="RAW", subtype=codec.subtype)
     return target.getvalue()
