@@ -34,6 +34,7 @@ from recorder.calls.actions import (
 )
 from recorder.calls.call import Call, Limits
 from recorder.calls.cdr import CallDetailRecord
+from recorder.calls.dialing import Dialing
 from recorder.calls.events import Event, HangUpRequested, Invite, Side, TimerExpired
 from recorder.calls.recording_control import Control, Verb
 from recorder.calls.routing import Decision, Identity
@@ -144,7 +145,9 @@ class Session:
     def _perform(self, action: Action) -> None:
         match action:
             case DialLeg(target):
-                self._legs[Side.B] = self._services.endpoint.dial(self.post, target, self.invite.calling)
+                self._legs[Side.B] = self._services.endpoint.dial(
+                    self.post, Dialing(target, calling=self.invite.calling)
+                )
             case ProgressLeg(sip_status, phrase):
                 self._legs[Side.A].progress(sip_status, phrase)
             case AnswerLeg():

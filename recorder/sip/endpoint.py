@@ -17,6 +17,7 @@ import pjsua2 as pj
 import structlog
 
 from recorder import native
+from recorder.calls.dialing import Dialing
 from recorder.calls.events import DigitReceived, InfoReceived, Invite, Side
 from recorder.errors import InvalidRequestError, StartError
 from recorder.settings import Listener as ListenerSettings
@@ -116,10 +117,10 @@ class Endpoint:
         heapq.heappush(self._alarms, (time.monotonic() + delay_s, next(self._alarm_order), alarm))
         return alarm
 
-    def dial(self, listener: Listener, target: str, calling: str) -> Leg:
+    def dial(self, listener: Listener, dialing: Dialing) -> Leg:
         """Make the leg of a call that goes out, and send its INVITE. It is kept until it is gone."""
         leg = Leg(self._account, Side.B, listener, self._remember, self._forget)
-        leg.dial(target, calling, self.bound[0])
+        leg.dial(dialing, self.bound[0])
         return leg
 
     # The thread ---------------------------------------------------------------------------------------------------

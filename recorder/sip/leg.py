@@ -10,6 +10,7 @@ import pjsua2 as pj
 import structlog
 
 from recorder import native
+from recorder.calls.dialing import Dialing
 from recorder.calls.events import (
     Event,
     LegAnswered,
@@ -57,17 +58,17 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
 
     # What the shell asks of a leg ---------------------------------------------------------------------------------
 
-    def dial(self, target: str, calling: str, home: str) -> None:
-        """Send the INVITE to `target`, from the user `calling` at our own address `home`.
-
-        A failure to send becomes LegEnded, as a refusal would.
-        """
+    def dial(self, dialing: Dialing, home: str) -> None:
+        """Send the INVITE, from our own address `home`. A failure to send becomes LegEnded, as a refusal would."""
         prm = _audio_only()
-        prm.txOption.localUri = f"<sip:{quote(calling, safe=USER_SAFE)}@{home}>" if calling else f"<sip:{home}>"
+        user = f"{quote(dialing.calling, safe=USER_SAFE)}@" if dialing.calling else ""
+        prm.txOption.localUri = f"<sip:{user}{home}>"
+        for name, value in dialing.headers:
+            prm.txOption.headers.append(_header(name, value))
         try:
-            self.makeCall(target, prm)
+            self.makeCall(dialing.target, prm)
         except pj.Error as error:
-            _log.warning("dial_failed", target=target, error=error.reason)
+            _log.warning("dial_failed", target=dialing.target, error=error.reason)
             self._end(0, "Cannot be dialed")
             return
         if self.gone:

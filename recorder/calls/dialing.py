@@ -1,0 +1,26 @@
+"""How a leg that goes out is dialed: everything that its INVITE says beyond what the stack fills in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Dialing:
+    """One INVITE to be sent.
+
+    Attributes:
+        target: the URI to send it to.
+        calling: user part of From; "" for none.
+        display: the display name of From; "" for none.
+        trunk: the trunk whose account (credentials, encryption) it goes out by; None for the recorder's own.
+        headers: more headers, as (name, value), in their order.
+        codecs: encoding names such as "PCMU", in the order to offer them; () for all that are enabled.
+    """
+
+    target: str
+    calling: str = ""
+    display: str = ""
+    trunk: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    codecs: tuple[str, ...] = ()
