@@ -241,7 +241,11 @@ class _VoiceCheck:
             return None
         before, after = self.burst[steps], self.burst[steps + 1]
         edges = self.spectrum.centres_s[steps] + (0.5 - before) / (after - before) * _HOP / SAMPLE_RATE_HZ
-        # The edges agree up to whole periods. One that mute or loss has moved must not move the rest: those with the
+        for silence in self.expected.silences:  # a burst that mute cuts into begins where mute ends
+            edges = edges[(edges < silence.may[0] - _EDGE_S) | (edges > silence.may[1] + _EDGE_S)]
+        if len(edges) == 0:
+            return None
+        # The edges agree up to whole periods. One that loss has moved must not move the rest: those with the
         # most company win, the earliest where there are as many elsewhere.
         late = (edges - self.voice.first_s + self.voice.period_s / 2) % self.voice.period_s - self.voice.period_s / 2
         near = np.abs(late[:, None] - late[None, :]) < _SAME_S

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recorder.loadtest.tones import APPLICATION, CALLER, SAMPLE_RATE_HZ, Codec
@@ -146,6 +146,15 @@ def test_a_muted_span_passes() -> None:
     assert verdict.faults == []
     assert verdict.silent_s == pytest.approx(1.88, abs=0.001)
     assert verdict.silent_spans == [pytest.approx((5.0, 7.0), abs=0.001)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(start_s=st.floats(0.7, 5.0), length_s=st.floats(0.2, 5.0))
+@example(start_s=5.0, length_s=1.6)  # ends 70 ms into one of the caller's bursts
+def test_whatever_a_muted_span_cuts_into_passes(start_s: float, length_s: float) -> None:
+    stop_s = start_s + length_s
+    silence = Silence(must=(start_s + 0.06, stop_s - 0.06), may=(start_s - 0.06, stop_s + 0.06))
+    assert verify(muted(recording(), start_s, stop_s), Expected(LENGTH_S, [silence])).faults == []
 
 
 @pytest.mark.parametrize("codec", Codec)
