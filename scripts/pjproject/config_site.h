@@ -16,6 +16,8 @@
 #define PJSIP_MAX_DIALOG_COUNT                  65535
 #define PJSIP_MAX_MODULE                        64
 #define PJSIP_MAX_PKT_LEN                       16384
+#define PJSIP_MAX_URL_SIZE                      2048 /* the default, 256, refuses dialogs over long legal From and To */
+#define PJSIP_TRANSPORT_SERVER_IDLE_TIME_FIRST  30   /* seconds for a connection's first message: silent ones cost */
 #define PJSIP_UDP_SO_RCVBUF_SIZE                (4 * 1024 * 1024)
 #define PJSIP_UDP_SO_SNDBUF_SIZE                (4 * 1024 * 1024)
 #define PJ_IOQUEUE_MAX_HANDLES                  16384
