@@ -65,7 +65,7 @@ class Exchange:
             _log.warning("call_refused", source=invite.source, sip_call_id=invite.sip_call_id, error=str(error))
             reason = error.title.lower().replace(" ", "_")
             return CallRefused(error.sip_status, reason, error.title), None
-        return CallAdmitted(decision.target), decision
+        return CallAdmitted(decision.targets), decision
 
     def _checked(self, identity: Identity) -> Identity:
         """Report what was replaced, and give a call whose dialogId is taken by a live one an id of its own."""

@@ -15,6 +15,7 @@ import structlog
 
 from recorder import native
 from recorder.calls.actions import (
+    AbandonLeg,
     Action,
     AnswerInfo,
     AnswerLeg,
@@ -26,6 +27,7 @@ from recorder.calls.actions import (
     JoinMedia,
     ProgressLeg,
     ReleaseCall,
+    ReportTarget,
     SendDigit,
     StartRecording,
     StartTimer,
@@ -35,9 +37,10 @@ from recorder.calls.actions import (
 from recorder.calls.call import Call, Limits
 from recorder.calls.cdr import CallDetailRecord
 from recorder.calls.dialing import Dialing
-from recorder.calls.events import Event, HangUpRequested, Invite, Side, TimerExpired
+from recorder.calls.events import Event, HangUpRequested, Invite, LegTrying, Side, Timer, TimerExpired
 from recorder.calls.recording_control import Control, Verb
 from recorder.calls.routing import Decision, Identity
+from recorder.calls.targets import Target
 from recorder.calls.termination import Termination
 from recorder.errors import IllegalEventError
 from recorder.identifiers import RecordingName
@@ -91,9 +94,9 @@ class Session:
         self.take: Take | None = None
         self._services = services
         self._on_released = on_released
-        self._call = Call(Limits(sip.setup_timeout_s, sip.ring_timeout_s), time.monotonic())
+        self._call = Call(Limits(sip.setup_timeout_s, sip.ring_timeout_s, sip.max_call_s), time.monotonic())
         self._legs: dict[Side, Leg] = {Side.A: leg}
-        self._alarms: list[Alarm] = []
+        self._alarms: dict[Timer, Alarm] = {}
         self._relayed = False
         self._open_steps: set[str] = set()
         self._inbox: deque[Event] = deque()
@@ -145,9 +148,11 @@ class Session:
     def _perform(self, action: Action) -> None:
         match action:
             case DialLeg(target):
-                self._legs[Side.B] = self._services.endpoint.dial(
-                    self.post, Dialing(target, calling=self.invite.calling)
-                )
+                self._dial(target)
+            case AbandonLeg():
+                self._legs[Side.B].abandon()
+            case ReportTarget(target):
+                _log.warning("target_failed", dialog_id=self.identity.dialog_id, target=target.uri)
             case ProgressLeg(sip_status, phrase):
                 self._legs[Side.A].progress(sip_status, phrase)
             case AnswerLeg():
@@ -170,15 +175,29 @@ class Session:
                 if not self._relayed:  # otherwise its packets have gone on as they came
                     self._legs[to].send_digit(digit)
             case StartTimer(timer, delay_s):
-                self._alarms.append(self._services.endpoint.call_later(delay_s, lambda: self.post(TimerExpired(timer))))
+                if timer in self._alarms:
+                    self._alarms[timer].cancel()
+                self._alarms[timer] = self._services.endpoint.call_later(delay_s, lambda: self._ring_alarm(timer))
             case StopTimers():
-                for alarm in self._alarms:
+                for alarm in self._alarms.values():
                     alarm.cancel()
                 self._alarms.clear()
             case FinishCall(termination):
                 self._finish(termination)
             case ReleaseCall():
                 self._release()
+
+    def _dial(self, target: Target) -> None:
+        if (before := self._legs.get(Side.B)) is not None:
+            before.listener = None
+        calling = self.decision.calling if self.decision else self.invite.calling
+        dialing = Dialing(target.uri, calling=calling, trunk=target.trunk)
+        self._legs[Side.B] = self._services.endpoint.dial(self.post, dialing)
+
+    def _ring_alarm(self, timer: Timer) -> None:
+        if timer is Timer.SETUP and self._legs[Side.B].is_trying():  # of a 100 the stack tells nobody
+            self.post(LegTrying())
+        self.post(TimerExpired(timer))
 
     # Media and recording ------------------------------------------------------------------------------------------
 
@@ -332,7 +351,18 @@ class Session:
             file=recorded.file_name if recorded else None,
             details={
                 "trunk": decision.trunk if decision else None,
-                "target": decision.target if decision else None,
+                "route": decision.route if decision else None,
+                "target": call.attempts[-1].target.uri if call.attempts else None,
+                "attempts": [
+                    {
+                        "target": attempt.target.uri,
+                        "sip_status": attempt.sip_status,
+                        "reason": attempt.reason,
+                        "began_s": since_invite(attempt.began_at),
+                        "ended_s": since_invite(attempt.ended_at),
+                    }
+                    for attempt in call.attempts
+                ],
                 "unrecorded_because": decision.unrecorded_because if decision else "refused",
                 "source": self.invite.source,
                 "first_progress_s": since_invite(call.rang_at),

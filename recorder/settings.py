@@ -91,6 +91,18 @@ def _sip_uri(value: str) -> str:
     return value
 
 
+def _digits(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9+*#_.-]{0,64}", value):
+        raise ValueError("must be the beginning of a number: at most 64 letters, digits and + * # _ . -")
+    return value
+
+
+def _replacement(value: str) -> str:
+    if not re.fullmatch(r"(?:[A-Za-z0-9+*#_.-]|\\[1-9]){0,64}", value):
+        raise ValueError("must be letters, digits, + * # _ . - and \\1 to \\9 for the groups of pattern")
+    return value
+
+
 def _address(value: str) -> str:
     try:
         ip_address(value)
@@ -139,6 +151,7 @@ def _sha256(value: str) -> str:
 Name = Annotated[str, AfterValidator(_name)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
+Digits = Annotated[str, AfterValidator(_digits)]
 SipUri = Annotated[str, AfterValidator(_sip_uri)]
 Address = Annotated[str, AfterValidator(_address)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
@@ -158,6 +171,7 @@ class Sip(_Section):
     user_agent: Annotated[str, AfterValidator(_printable)] = "recorder"
     setup_timeout_s: Seconds = 10
     ring_timeout_s: Seconds = 60
+    max_call_s: Seconds | None = None
     max_calls: Annotated[int, Field(ge=1, le=2000)] = 500
     drain_timeout_s: Annotated[float, Field(ge=0, le=86400)] = 30
     log_messages: bool = False
@@ -200,12 +214,60 @@ class Match(_Section):
     trunk: Name | None = None
     called: Pattern | None = None
     calling: Pattern | None = None
+    called_prefix: Digits | None = None
+    calling_prefix: Digits | None = None
+
+
+class NumberRewrite(_Section):
+    """What becomes of a number: `pattern` first, then `strip`, then `prefix`."""
+
+    pattern: Pattern | None = None
+    replacement: Annotated[str, AfterValidator(_replacement)] = ""
+    strip: Annotated[int, Field(ge=0, le=64)] = 0
+    prefix: Digits = ""
+
+    @model_validator(mode="after")
+    def _groups_are_there(self) -> NumberRewrite:
+        if self.pattern is not None:
+            groups = re.compile(self.pattern).groups
+            beyond = [number for number in re.findall(r"\\([1-9])", self.replacement) if int(number) > groups]
+            if beyond:
+                raise ValueError(f"replacement has \\{beyond[0]}, but pattern has {groups} groups")
+        elif self.replacement:
+            raise ValueError("replacement needs a pattern; for digits to be put first, use prefix")
+        return self
+
+
+class Rewrite(_Section):
+    called: NumberRewrite = NumberRewrite()
+    calling: NumberRewrite = NumberRewrite()
+
+
+class Target(_Section):
+    uri: Annotated[SipUri, Field(description="the SIP URI that calls are sent on to, such as sip:127.0.0.1:5070")]
+    priority: Annotated[int, Field(ge=0, le=65535)] = 0
+    weight: Annotated[int, Field(ge=0, le=65535)] = 1
+    trunk: Name | None = None
+    setup_timeout_s: Seconds | None = None
 
 
 class Route(_Section):
     name: Annotated[Name, Field(description="a name for messages about this route")]
     match: Match = Match()
-    target: Annotated[SipUri, Field(description="the SIP URI that calls are sent on to, such as sip:127.0.0.1:5070")]
+    rewrite: Rewrite = Rewrite()
+    target: SipUri | None = None
+    targets: tuple[Target, ...] = ()
+
+    @model_validator(mode="after")
+    def _leads_somewhere(self) -> Route:
+        if not self.all_targets:
+            raise ValueError("needs target, the SIP URI that calls are sent on to, or targets with several of them")
+        return self
+
+    @property
+    def all_targets(self) -> tuple[Target, ...]:
+        """`targets`, after what the short form `target` stands for."""
+        return (*((Target(uri=self.target),) if self.target is not None else ()), *self.targets)
 
 
 class Account(_Section):

@@ -33,6 +33,7 @@ def contradictions(settings: Settings, broken: frozenset[str] = frozenset()) -> 
         (lambda it: _repeated("http.tokens", ((entry.sha256, "sha256") for entry in it.http.tokens)), {"http"}),
         (lambda it: _unknown_trunks(it, "routes", it.routes), {"trunks", "routes"}),
         (lambda it: _unknown_trunks(it, "accounts", it.accounts), {"trunks", "accounts"}),
+        (_unknown_target_trunks, {"trunks", "routes"}),
     )
     return [fault for check, needs in checks if not needs & broken for fault in check(settings)]
 
@@ -108,6 +109,17 @@ def _unknown_trunks(settings: Settings, kind: str, entries: Iterable[Any]) -> It
             )
 
 
+def _unknown_target_trunks(settings: Settings) -> Iterator[Fault]:
+    known = dict.fromkeys(trunk.name for trunk in settings.trunks)
+    for position, route in enumerate(settings.routes):
+        for place, target in enumerate(route.targets):
+            if target.trunk is not None and target.trunk not in known:
+                yield (
+                    ("routes", position, "targets", place, "trunk"),
+                    f"there is no trunk {target.trunk!r}; trunks has {', '.join(known) or 'none'}",
+                )
+
+
 def _overlap(host: str, port: int, other_host: str, other_port: int) -> bool:
     """Whether two sockets of one protocol would want the same port. Port 0 is any free one."""
     one, other = ip_address(host), ip_address(other_host)
@@ -141,7 +153,7 @@ def _never_matched(settings: Settings) -> Iterator[Fault]:
         kinds.append(("accounts", [(it.id, it.match) for it in settings.accounts]))
     for kind, entries in kinds:
         for position, (label, match) in enumerate(entries[:-1]):
-            if match.trunk is match.called is match.calling is None:
+            if not match.model_dump(exclude_none=True):
                 text = f"{label} takes every call, so none gets to what is behind it; the first match wins: put it last"
                 yield (kind, position, "match"), text
                 break
@@ -185,13 +197,21 @@ def _doors(settings: Settings) -> Iterator[Fault]:
 
 def _missing_transports(settings: Settings) -> Iterator[Fault]:
     transports = {listener.transport for listener in settings.sip.listen}
-    for position, route in enumerate(settings.routes):
-        target = route.target.lower()
-        path: Path = ("routes", position, "target")
+    for path, uri in _target_uris(settings):
+        target = uri.lower()
         if target.startswith("sips:") or ";transport=tls" in target:
-            yield path, f"{route.target} asks for TLS, which is not supported; calls to it will fail"
+            yield path, f"{uri} asks for TLS, which is not supported; calls to it will fail"
         elif ";transport=tcp" in target and "tcp" not in transports:
-            yield path, f"{route.target} asks for TCP, but sip.listen has no tcp entry; add one"
+            yield path, f"{uri} asks for TCP, but sip.listen has no tcp entry; add one"
+
+
+def _target_uris(settings: Settings) -> Iterator[Fault]:
+    """Every URI that calls may be sent to, with its place."""
+    for position, route in enumerate(settings.routes):
+        if route.target is not None:
+            yield ("routes", position, "target"), route.target
+        for place, target in enumerate(route.targets):
+            yield ("routes", position, "targets", place, "uri"), target.uri
 
 
 def _within(network: Any, wider: Any) -> bool:

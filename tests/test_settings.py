@@ -188,7 +188,7 @@ def test_a_bad_key_does_not_hide_contradictions_elsewhere() -> None:
         ("log: {x: 3}", "log.x: unknown key; known here: level, format"),
         (
             "routes: [{name: r, target: 'sip:a', prio: 1}]",
-            "routes.0.prio: unknown key; known here: name, match, target",
+            "routes.0.prio: unknown key; known here: name, match, rewrite, target, targets",
         ),
         ("1: 2", "1: unknown key; known here: sip, media,"),
         ('"a\\nb": 2', "a\\nb: unknown key"),
@@ -528,7 +528,7 @@ def test_a_single_value_from_the_environment_is_no_yaml(value: str) -> None:
         ("ROUTES__X__NAME", "a", "routes is a list: give a position, 0 for the first entry, not 'x'"),
         ("ROUTES__-1__NAME", "a", "routes is a list: give a position, 0 for the first entry, not '-1'"),
         ("ROUTES__5__NAME", "a", "routes has 1 entries, so the next one is 1, not 5"),
-        ("ROUTES__1__NAME", "a", "routes.1.target: is missing and has no default"),
+        ("ROUTES__1__NAME", "a", "routes.1: needs target, the SIP URI that calls are sent on to, or targets"),
         ("ACCOUNTS__0__ID", "a", "accounts.0 is no section in the file"),
         ("", "a", "'': unknown key"),
         ("LOG__LEVEL", "\udcff", "its value is not UTF-8 text"),

@@ -6,14 +6,27 @@ from dataclasses import dataclass
 
 from recorder.calls.events import Side, Timer
 from recorder.calls.recording_control import Control
+from recorder.calls.targets import Target
 from recorder.calls.termination import Termination
 
 
 @dataclass(frozen=True, slots=True)
 class DialLeg:
-    """Send the INVITE of the B leg to `target`."""
+    """Make the B leg, and send its INVITE to `target`. A B leg of before is no longer the call's."""
 
-    target: str
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonLeg:
+    """Give up the B leg, whatever becomes of it: CANCEL, or ACK and BYE should it answer yet. Nobody hears of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTarget:
+    """Tell whoever keeps count that a target could not be reached."""
+
+    target: Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +103,7 @@ class SendDigit:
 
 @dataclass(frozen=True, slots=True)
 class StartTimer:
-    """Ask for `TimerExpired(timer)` after `delay_s`."""
+    """Ask for `TimerExpired(timer)` after `delay_s`, in place of the same timer of before."""
 
     timer: Timer
     delay_s: float
@@ -115,6 +128,8 @@ class ReleaseCall:
 
 Action = (
     DialLeg
+    | AbandonLeg
+    | ReportTarget
     | ProgressLeg
     | AnswerLeg
     | JoinMedia

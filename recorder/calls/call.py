@@ -12,6 +12,7 @@ from typing import Any
 
 from recorder.calls import termination
 from recorder.calls.actions import (
+    AbandonLeg,
     Action,
     AnswerInfo,
     AnswerLeg,
@@ -23,6 +24,7 @@ from recorder.calls.actions import (
     JoinMedia,
     ProgressLeg,
     ReleaseCall,
+    ReportTarget,
     SendDigit,
     StartRecording,
     StartTimer,
@@ -41,11 +43,13 @@ from recorder.calls.events import (
     LegEnded,
     LegMediaActive,
     LegRinging,
+    LegTrying,
     Side,
     Timer,
     TimerExpired,
 )
 from recorder.calls.recording_control import parse
+from recorder.calls.targets import Attempt, Target, is_worth_another
 from recorder.calls.termination import Termination
 from recorder.errors import IllegalEventError, InvalidRequestError
 
@@ -67,10 +71,14 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a call may take to be answered, in seconds: until the first sign of the target, and in all."""
+    """How long things may take, in seconds: a target's first sign, the answer in all, and the call from its answer on.
+
+    `max_call_s` is None for a call without an end of ours.
+    """
 
     setup_timeout_s: float
     ring_timeout_s: float
+    max_call_s: float | None = None
 
 
 class Call:
@@ -88,6 +96,9 @@ class Call:
         self.confirmed_at: float | None = None
         self.ended_at: float | None = None
         self.termination: Termination | None = None
+        self.attempts: list[Attempt] = []
+        self._waiting: list[Target] = []
+        self._heard = False  # the target that is tried has sent something
         self._media: set[Side] = set()
         self._gone: set[Side] = set()
         self._dialed = False
@@ -105,21 +116,36 @@ class Call:
 
     # What each cell of the table does -----------------------------------------------------------------------------
 
-    def _dial(self, event: CallAdmitted, _now: float) -> Actions:
+    def _dial(self, event: CallAdmitted, now: float) -> Actions:
         self.state = State.DIALING
         self._dialed = True
-        return [
-            DialLeg(event.target),
-            StartTimer(Timer.SETUP, self.limits.setup_timeout_s),
-            StartTimer(Timer.RING, self.limits.ring_timeout_s),
-        ]
+        self._waiting = list(event.targets)
+        return [StartTimer(Timer.RING, self.limits.ring_timeout_s), *self._try_next(now)]
+
+    def _try_next(self, now: float) -> Actions:
+        """Send the call to the next target, as if there had been none before it but for what the caller has heard."""
+        target = self._waiting.pop(0)
+        self.attempts.append(Attempt(target, now))
+        self._heard = False
+        self._gone.discard(Side.B)
+        self._media.discard(Side.B)
+        return [DialLeg(target), StartTimer(Timer.SETUP, target.setup_timeout_s or self.limits.setup_timeout_s)]
+
+    def _close_attempt(self, sip_status: int | None, reason: str | None, now: float) -> None:
+        attempt = self.attempts[-1]
+        attempt.ended_at, attempt.sip_status, attempt.reason = now, sip_status, reason
 
     def _refuse(self, event: CallRefused, now: float) -> Actions:
         ending = Termination("refused", event.reason, event.sip_status)
         return self._end(ending, now, event.sip_status, event.detail, event.retry_after_s)
 
+    def _try(self, _event: LegTrying, _now: float) -> Actions:
+        self._heard = True
+        return []
+
     def _ring(self, event: LegRinging, now: float) -> Actions:
         self.state = State.RINGING
+        self._heard = True
         if self.rang_at is None:
             self.rang_at = now
         if event.sip_status == 183 and Side.B not in self._media:
@@ -129,13 +155,16 @@ class Call:
 
     def _answer(self, _event: LegAnswered, now: float) -> Actions:
         self.state = State.ANSWERED
+        self._close_attempt(200, None, now)
         return [StopTimers(), *(self._accept(now) if Side.B in self._media else [])]
 
     def _accept(self, now: float) -> Actions:
         # Only now: a caller must not be told 200 while the target's answer may still turn out to hold no audio.
         self.state = State.ACCEPTED
         self.answered_at = now
-        return [AnswerLeg(), StartRecording(), *self._join()]
+        limit = self.limits.max_call_s
+        timers: Actions = [] if limit is None else [StartTimer(Timer.LENGTH, limit)]
+        return [AnswerLeg(), StartRecording(), *self._join(), *timers]
 
     def _confirm(self, _event: LegConfirmed, now: float) -> Actions:
         self.state = State.UP
@@ -162,10 +191,21 @@ class Call:
     def _leg_ended_early(self, event: LegEnded, now: float) -> Actions:
         self._gone.add(event.side)
         if event.side is Side.A:
+            if self._dialed and self.state is not State.ANSWERED:
+                self._close_attempt(None, "caller_cancelled", now)
             return self._end(termination.CALLER_CANCELLED, now, 487, "Request Terminated")
-        ending = termination.of_rejection(event.sip_status)
+        unreachable = event.sip_status == 0 or (event.local and event.sip_status in _UNREACHABLE)
         status = event.sip_status if event.sip_status >= 300 else 503
-        return self._end(ending, now, status, event.phrase)
+        ending = Termination("failed", "unreachable", status) if unreachable else termination.of_rejection(status)
+        answered = self.state is State.ANSWERED
+        if not answered:
+            self._close_attempt(None if event.local else event.sip_status or None, ending.reason, now)
+        report: Actions = [ReportTarget(self.attempts[-1].target)] if unreachable and not answered else []
+        # A target that has rung and then fails is left for the next one as well; one that has answered never is.
+        if self._waiting and not answered and is_worth_another(event.sip_status):
+            return [*report, *self._try_next(now)]
+        # What the stack gave up on has no phrase of the far side's to pass on.
+        return report + self._end(ending, now, status, "" if event.local else event.phrase)
 
     def _leg_ended(self, event: LegEnded, now: float) -> Actions:
         self._gone.add(event.side)
@@ -183,13 +223,26 @@ class Call:
         return self._release_when_empty()
 
     def _time_out(self, event: TimerExpired, now: float) -> Actions:
-        if event.timer is Timer.SETUP and self.state is not State.DIALING:
+        if event.timer is Timer.RING:
+            self._close_attempt(None, "no_answer", now)
+            return self._end(Termination("failed", "no_answer", 408), now, 408, "Request Timeout")
+        if self._heard:
             return []
-        reason = "unreachable" if event.timer is Timer.SETUP else "no_answer"
-        return self._end(Termination("failed", reason, 408), now, 408, "Request Timeout")
+        report = ReportTarget(self.attempts[-1].target)
+        self._close_attempt(None, "unreachable", now)
+        if self._waiting:
+            return [report, AbandonLeg(), *self._try_next(now)]
+        return [report, *self._end(Termination("failed", "unreachable", 408), now, 408, "Request Timeout")]
+
+    def _too_long(self, event: TimerExpired, now: float) -> Actions:
+        if event.timer is not Timer.LENGTH:
+            return []
+        return self._end(Termination("completed", "max_duration"), now, 200, "")
 
     def _hang_up(self, event: HangUpRequested, now: float) -> Actions:
         answered = self.answered_at is not None
+        if self._dialed and self.attempts[-1].ended_at is None:
+            self._close_attempt(None, event.reason, now)
         ending = Termination("completed" if answered else "failed", event.reason, None if answered else 503)
         return self._end(ending, now, 503, "Service Unavailable")
 
@@ -238,6 +291,7 @@ class Call:
         return [ReleaseCall()]
 
 
+_UNREACHABLE = (408, 502, 503)  # what the stack says of timer B, of a name without address, of a broken transport
 _Transition = Callable[[Call, Any, float], Actions]
 _BEFORE_ANSWER = (State.DIALING, State.RINGING)
 _BEFORE_ACCEPT = (*_BEFORE_ANSWER, State.ANSWERED)
@@ -248,6 +302,7 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     (State.NEW, CallAdmitted): Call._dial,
     (State.NEW, CallRefused): Call._refuse,
     (State.NEW, LegEnded): Call._leg_ended_early,
+    **{(state, LegTrying): Call._try for state in _BEFORE_ANSWER},
     **{(state, LegRinging): Call._ring for state in _BEFORE_ANSWER},
     **{(state, LegAnswered): Call._answer for state in _BEFORE_ANSWER},
     **{(state, LegMediaActive): Call._early_media for state in _BEFORE_ANSWER},
@@ -255,6 +310,7 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     (State.ANSWERED, LegMediaActive): Call._answered_media,
     **{(state, LegEnded): Call._leg_ended_early for state in _BEFORE_ACCEPT},
     (State.ACCEPTED, LegConfirmed): Call._confirm,
+    **{(state, TimerExpired): Call._too_long for state in _AFTER_ACCEPT},
     **{(state, LegMediaActive): Call._media_up for state in _AFTER_ACCEPT},
     **{(state, LegEnded): Call._leg_ended for state in _AFTER_ACCEPT},
     **{(state, InfoReceived): Call._info for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
@@ -264,6 +320,7 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     (State.ENDING, LegEnded): Call._other_leg_ended,
     (State.ENDING, InfoReceived): Call._late_info,
     **{(State.ENDING, kind): Call._ignore for kind in
-       (LegRinging, LegAnswered, LegConfirmed, LegMediaActive, DigitReceived, TimerExpired, HangUpRequested)},
+       (LegTrying, LegRinging, LegAnswered, LegConfirmed, LegMediaActive,
+        DigitReceived, TimerExpired, HangUpRequested)},
 }
 # fmt: on

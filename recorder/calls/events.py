@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from recorder.calls.targets import Target
+
 
 class Side(Enum):
     """The A leg came in from the trunk, the B leg went out to the application."""
@@ -20,10 +22,11 @@ class Side(Enum):
 
 
 class Timer(Enum):
-    """The limits on a call that has not been answered."""
+    """The limits on a call: for a target's first sign, for the answer, and for its length."""
 
     SETUP = "setup"
     RING = "ring"
+    LENGTH = "length"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,9 @@ class Invite:
 
 @dataclass(frozen=True, slots=True)
 class CallAdmitted:
-    """An INVITE has passed admission and has a target: `target` is the URI to dial on to."""
+    """An INVITE has passed admission; `targets`, at least one, are to be tried in this order."""
 
-    target: str
+    targets: tuple[Target, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,11 @@ class CallRefused:
     reason: str
     detail: str
     retry_after_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LegTrying:
+    """The B leg's INVITE has been heard: 100, or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +103,13 @@ class LegEnded:
     """A leg is over: rejected, cancelled, hung up, timed out, or ended by us.
 
     `sip_status` is the final status of the INVITE, or what ended the dialog (200 for a BYE); 0 if there was none.
+    `local`: the far side did not send it; the stack gave up on it (408 after timer B, 503 when it cannot be reached).
     """
 
     side: Side
     sip_status: int
     phrase: str
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +151,7 @@ class HangUpRequested:
 Event = (
     CallAdmitted
     | CallRefused
+    | LegTrying
     | LegRinging
     | LegAnswered
     | LegConfirmed

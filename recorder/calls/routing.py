@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from random import Random
 from urllib.parse import quote
 
 from recorder.calls.events import Invite
+from recorder.calls.targets import Target, in_order
 from recorder.errors import ForbiddenError, NoRouteError
 from recorder.identifiers import is_valid_dialog_id, is_valid_name, new_dialog_id
-from recorder.settings import Account, IdentityHeaders, Match, Settings
+from recorder.settings import Account, IdentityHeaders, Match, NumberRewrite, Route, Settings
 
 LOOPBACK = "loopback"
 _LOOPBACK_NETWORKS: tuple[IPv4Network | IPv6Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
@@ -35,21 +37,28 @@ class Identity:
 class Decision:
     """What becomes of an INVITE: where it goes, and whether it is recorded.
 
-    `unrecorded_because` is None for a call to be recorded, otherwise the reason in a word.
+    Attributes:
+        targets: where to, in the order to try them, at least one.
+        called, calling: the numbers that the B leg's INVITE says; rewritten if the route says so.
+        unrecorded_because: None for a call to be recorded, otherwise the reason in a word.
     """
 
     trunk: str
-    target: str
+    route: str
+    targets: tuple[Target, ...]
+    called: str
+    calling: str
     identity: Identity
     unrecorded_because: str | None
 
 
 class Router:
-    """The rules of one configuration, compiled."""
+    """The rules of one configuration, compiled. `random` draws among targets of one priority."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, random: Random | None = None) -> None:
+        self._random = random or Random()  # noqa: S311  # shares load, keeps no secret
         self._trunks = settings.trunks
-        self._routes = [(_Rule(route.match), route.target) for route in settings.routes]
+        self._routes = [_Path(route) for route in settings.routes]
         self._accounts = [(_Rule(account.match), account) for account in settings.accounts]
         self._account_by_id = {account.id: account for account in settings.accounts}
 
@@ -61,13 +70,17 @@ class Router:
             NoRouteError: no route matches.
         """
         trunk, headers = self._trunk(invite.source)
-        target = next((target for rule, target in self._routes if rule.matches(trunk, invite)), None)
-        if target is None:
+        path = next((path for path in self._routes if path.rule.matches(trunk, invite)), None)
+        if path is None:
             raise NoRouteError(f"no route matches a call from trunk {trunk} to {invite.called!r}")
         identity, because = self._identity(trunk, headers, invite)
-        user = quote(invite.called, safe=USER_SAFE)
-        target = target.replace("{user}@", f"{user}@" if user else "").replace("{user}", user)
-        return Decision(trunk, target, identity, because)
+        called, calling = path.called(invite.called), path.calling(invite.calling)
+        user = quote(called, safe=USER_SAFE)
+        targets = tuple(
+            replace(target, uri=target.uri.replace("{user}@", f"{user}@" if user else "").replace("{user}", user))
+            for target in in_order(path.targets, self._random)
+        )
+        return Decision(trunk, path.name, targets, called, calling, identity, because)
 
     def _trunk(self, source: str) -> tuple[str, IdentityHeaders]:
         try:
@@ -119,10 +132,51 @@ class _Rule:
         self._trunk = match.trunk
         self._called = re.compile(match.called) if match.called is not None else None
         self._calling = re.compile(match.calling) if match.calling is not None else None
+        self._called_prefix = match.called_prefix or ""
+        self._calling_prefix = match.calling_prefix or ""
 
     def matches(self, trunk: str, invite: Invite) -> bool:
         return (
             (self._trunk is None or self._trunk == trunk)
+            and invite.called.startswith(self._called_prefix)
+            and invite.calling.startswith(self._calling_prefix)
             and (self._called is None or self._called.fullmatch(invite.called) is not None)
             and (self._calling is None or self._calling.fullmatch(invite.calling) is not None)
         )
+
+
+class _Path:
+    """A route, compiled."""
+
+    def __init__(self, route: Route) -> None:
+        self.name = route.name
+        self.rule = _Rule(route.match)
+        self.called = _Rewriter(route.rewrite.called)
+        self.calling = _Rewriter(route.rewrite.calling)
+        self.targets = tuple(
+            Target(target.uri, target.priority, target.weight, target.trunk, target.setup_timeout_s)
+            for target in route.all_targets
+        )
+
+
+class _Rewriter:
+    """What a dial plan does to a number: replace what a pattern matches, take digits off its front, put others there.
+
+    A number that `pattern` does not match as a whole, and one that is not there, stay as they are.
+    """
+
+    def __init__(self, rewrite: NumberRewrite) -> None:
+        self._pattern = re.compile(rewrite.pattern) if rewrite.pattern is not None else None
+        self._replacement = rewrite.replacement
+        self._strip = rewrite.strip
+        self._prefix = rewrite.prefix
+
+    def __call__(self, number: str) -> str:
+        if not number:
+            return number
+        if self._pattern is not None:
+            found = self._pattern.fullmatch(number)
+            if found is None:
+                return number
+            number = re.sub(r"\\([1-9])", lambda one: found[int(one[1])] or "", self._replacement)
+        return self._prefix + number[self._strip :]

@@ -47,9 +47,7 @@ _REJECTIONS = {
 
 
 def of_rejection(sip_status: int) -> Termination:
-    """Name the end of a call whose target answered the INVITE with `sip_status` (300 to 699), or not at all (0)."""
-    if sip_status == 0:
-        return Termination("failed", "unreachable", 503)
+    """Name the end of a call whose target answered the INVITE with `sip_status` (300 to 699)."""
     named = _REJECTIONS.get(sip_status)
     if sip_status >= 600 or named in ("busy", "declined"):
         return Termination("rejected", named or "declined", sip_status)

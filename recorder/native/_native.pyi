@@ -304,6 +304,9 @@ def send_digit(call_id: int, digit: str) -> bool:
 def dropped_digits() -> int:
     """[any] Digits lost because nobody took them."""
 
+def has_response(call_id: int) -> bool:
+    """[sip] Whether the INVITE that this call sent has had any response yet, be it a 100."""
+
 def log_to_stderr(level: int) -> None:
     """[sip] Send pjproject's log lines to standard error, 0 (none) to 5.
 

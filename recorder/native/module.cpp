@@ -12,6 +12,7 @@
 #include "log.hpp"
 #include "media_clock.hpp"
 #include "pj.hpp"
+#include "probe.hpp"
 #include "relay.hpp"
 #include "tap.hpp"
 
@@ -267,6 +268,10 @@ void bind_info(nb::module_ &m) {
     }, "packet"_a, "content_length"_a);
 }
 
+void bind_probe(nb::module_ &m) {
+    m.def("has_response", &has_response, "call_id"_a, WithoutGil());
+}
+
 void bind_digits(nb::module_ &m) {
     m.def("install_digits", &install_digits);
     m.def("take_digits", [] {
@@ -289,6 +294,7 @@ void bind_digits(nb::module_ &m) {
 
 NB_MODULE(_native, m) {
     bind_digits(m);
+    bind_probe(m);
     bind_relay(m);
     bind_tap(m);
     bind_bridge(m);

@@ -25,6 +25,7 @@ from recorder.calls.routing import USER_SAFE
 _log = structlog.get_logger()
 
 Listener = Callable[[Event], None]
+_NOT_HEARD = (pj.PJSIP_EVENT_TIMER, pj.PJSIP_EVENT_TRANSPORT_ERROR)
 
 
 class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
@@ -97,6 +98,15 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         except pj.Error as error:
             _log.debug("hang_up_failed", side=self.side.value, error=error.reason)
 
+    def abandon(self) -> None:
+        """Have no more to do with it: it is cancelled, and hung up should it answer all the same. Nobody is told."""
+        self.listener = None
+        self.hang_up(487)
+
+    def is_trying(self) -> bool:
+        """Whether the INVITE that went out has had any response yet."""
+        return not self.gone and native.has_response(self.call_id)
+
     def send_digit(self, digit: str) -> None:
         """Send a telephone event (RFC 4733); without effect where the far side has not agreed to take them."""
         if not self.gone and not native.send_digit(self.call_id, digit):
@@ -119,9 +129,9 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
 
     # What pjsua2 tells --------------------------------------------------------------------------------------------
 
-    def onCallState(self, _prm: Any) -> None:
+    def onCallState(self, prm: Any) -> None:
         """Translate a change of the INVITE session's state (RFC 3261, section 13)."""
-        guarded(self._on_state)
+        guarded(lambda: self._on_state(prm.e))
 
     def onCallMediaState(self, _prm: Any) -> None:
         """Translate a completed offer/answer (RFC 3264)."""
@@ -131,12 +141,13 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         """Keep the counts of a stream that ends: at a BYE it is gone before anybody is told of the BYE."""
         guarded(self._on_stream_end)
 
-    def _on_state(self) -> None:
+    def _on_state(self, event: Any) -> None:
         info = self.getInfo()
         self.sip_call_id = self.sip_call_id or info.callIdString
         outgoing = self.side is Side.B
         if info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
-            self._end(int(info.lastStatusCode), info.lastReason)
+            local = event.type == pj.PJSIP_EVENT_TSX_STATE and event.body.tsxState.type in _NOT_HEARD
+            self._end(int(info.lastStatusCode), info.lastReason, local)
         elif info.state == pj.PJSIP_INV_STATE_EARLY and outgoing:
             self._tell(LegRinging(int(info.lastStatusCode), info.lastReason))
         elif info.state == pj.PJSIP_INV_STATE_CONNECTING and outgoing:
@@ -158,11 +169,11 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         if self.listener is not None:
             self.listener(event)
 
-    def _end(self, sip_status: int, phrase: str) -> None:
+    def _end(self, sip_status: int, phrase: str, local: bool = False) -> None:
         if self.gone:
             return
         self.gone = True
-        self._tell(LegEnded(self.side, sip_status, phrase))
+        self._tell(LegEnded(self.side, sip_status, phrase, local))
         self._forget(self)
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.calls.actions import (
+    AbandonLeg,
     AnswerInfo,
     AnswerLeg,
     ApplyControl,
@@ -17,6 +18,7 @@ from recorder.calls.actions import (
     JoinMedia,
     ProgressLeg,
     ReleaseCall,
+    ReportTarget,
     SendDigit,
     StartRecording,
     StartTimer,
@@ -36,19 +38,22 @@ from recorder.calls.events import (
     LegEnded,
     LegMediaActive,
     LegRinging,
+    LegTrying,
     Side,
     Timer,
     TimerExpired,
 )
 from recorder.calls.recording_control import Control, Verb
+from recorder.calls.targets import Target
 from recorder.errors import IllegalEventError
 
+ONE, TWO = Target("sip:x@one"), Target("sip:x@two", setup_timeout_s=3)
 MUTE = InfoReceived(Side.B, 7, "", b"", (("Record", "off"),))
 UNKNOWN = InfoReceived(Side.B, 8, "text/plain", b"hello", ())
 
 
 def new_call() -> Call:
-    return Call(Limits(setup_timeout_s=10, ring_timeout_s=60), now=100.0)
+    return Call(Limits(setup_timeout_s=10, ring_timeout_s=60, max_call_s=3600), now=100.0)
 
 
 def after(*events: Event) -> Call:
@@ -58,50 +63,58 @@ def after(*events: Event) -> Call:
     return call
 
 
-ANSWERED = (CallAdmitted("sip:x@y"), LegRinging(180, "Ringing"), LegAnswered(), LegMediaActive(Side.B))
+ANSWERED = (CallAdmitted((ONE,)), LegRinging(180, "Ringing"), LegAnswered(), LegMediaActive(Side.B))
 UP = (*ANSWERED, LegMediaActive(Side.A), LegConfirmed())
 
 
 def test_an_admitted_call_dials_on_with_both_time_limits() -> None:
-    assert new_call().handle(CallAdmitted("sip:x@y"), 100.0) == [
-        DialLeg("sip:x@y"),
-        StartTimer(Timer.SETUP, 10),
+    assert new_call().handle(CallAdmitted((ONE,)), 100.0) == [
         StartTimer(Timer.RING, 60),
+        DialLeg(ONE),
+        StartTimer(Timer.SETUP, 10),
     ]
 
 
 def test_ringing_is_passed_on_as_it_came() -> None:
-    call = after(CallAdmitted("sip:x@y"))
+    call = after(CallAdmitted((ONE,)))
     assert call.handle(LegRinging(180, "Ringing"), 101.0) == [ProgressLeg(180, "Ringing")]
     assert call.rang_at == 101.0
 
 
 def test_progress_without_media_promises_none() -> None:
-    assert after(CallAdmitted("x")).handle(LegRinging(183, "Session Progress"), 101.0) == [ProgressLeg(180, "Ringing")]
+    assert after(CallAdmitted((ONE,))).handle(LegRinging(183, "Session Progress"), 101.0) == [
+        ProgressLeg(180, "Ringing")
+    ]
 
 
 def test_early_media_reaches_the_caller_before_the_answer() -> None:
-    call = after(CallAdmitted("x"))
+    call = after(CallAdmitted((ONE,)))
     assert call.handle(LegMediaActive(Side.B), 101.0) == [ProgressLeg(183, "Session Progress")]
     assert call.handle(LegMediaActive(Side.A), 101.0) == [JoinMedia()]
 
 
 def test_the_caller_is_answered_once_the_targets_media_is_settled() -> None:
-    call = after(CallAdmitted("x"))
+    call = after(CallAdmitted((ONE,)))
     assert call.handle(LegAnswered(), 102.0) == [StopTimers()]
     assert call.answered_at is None
-    assert call.handle(LegMediaActive(Side.B), 103.0) == [AnswerLeg(), StartRecording()]
+    assert call.handle(LegMediaActive(Side.B), 103.0) == [AnswerLeg(), StartRecording(), StartTimer(Timer.LENGTH, 3600)]
     assert call.handle(LegMediaActive(Side.A), 103.0) == [JoinMedia()]
     assert call.answered_at == 103.0
 
 
 def test_an_answer_after_early_media_goes_on_at_once() -> None:
-    call = after(CallAdmitted("x"), LegMediaActive(Side.B), LegMediaActive(Side.A))
-    assert call.handle(LegAnswered(), 102.0) == [StopTimers(), AnswerLeg(), StartRecording(), JoinMedia()]
+    call = after(CallAdmitted((ONE,)), LegMediaActive(Side.B), LegMediaActive(Side.A))
+    assert call.handle(LegAnswered(), 102.0) == [
+        StopTimers(),
+        AnswerLeg(),
+        StartRecording(),
+        JoinMedia(),
+        StartTimer(Timer.LENGTH, 3600),
+    ]
 
 
 def test_an_answer_whose_media_fails_is_a_failed_call_not_an_answered_one() -> None:
-    actions = after(CallAdmitted("x"), LegAnswered()).handle(LegEnded(Side.B, 488, "Not Acceptable Here"), 102.0)
+    actions = after(CallAdmitted((ONE,)), LegAnswered()).handle(LegEnded(Side.B, 488, "Not Acceptable Here"), 102.0)
     assert HangUpLeg(Side.A, 488, "Not Acceptable Here") in actions
     assert StopRecording() not in actions
 
@@ -118,7 +131,7 @@ def test_an_answer_whose_media_fails_is_a_failed_call_not_an_answered_one() -> N
     ],
 )
 def test_a_rejection_crosses_over_with_its_own_code(status: int, result: str, reason: str) -> None:
-    call = after(CallAdmitted("x"))
+    call = after(CallAdmitted((ONE,)))
     actions = call.handle(LegEnded(Side.B, status, "No"), 102.0)
     assert HangUpLeg(Side.A, status, "No") in actions
     assert call.termination is not None
@@ -126,13 +139,13 @@ def test_a_rejection_crosses_over_with_its_own_code(status: int, result: str, re
 
 
 def test_a_target_that_cannot_be_reached_is_503() -> None:
-    assert HangUpLeg(Side.A, 503, "Cannot be dialed") in after(CallAdmitted("x")).handle(
+    assert HangUpLeg(Side.A, 503, "Cannot be dialed") in after(CallAdmitted((ONE,))).handle(
         LegEnded(Side.B, 0, "Cannot be dialed"), 102.0
     )
 
 
 def test_a_caller_that_gives_up_cancels_the_target() -> None:
-    call = after(CallAdmitted("x"), LegRinging(180, "Ringing"))
+    call = after(CallAdmitted((ONE,)), LegRinging(180, "Ringing"))
     actions = call.handle(LegEnded(Side.A, 487, "Request Terminated"), 102.0)
     assert HangUpLeg(Side.B, 487, "Request Terminated") in actions
     assert call.termination is not None
@@ -158,13 +171,93 @@ def test_an_ack_that_never_comes_ends_the_call_as_failed() -> None:
 
 
 def test_silence_from_the_target_ends_the_setup_but_ringing_waits_longer() -> None:
-    assert FinishCall in [type(a) for a in after(CallAdmitted("x")).handle(TimerExpired(Timer.SETUP), 110.0)]
-    ringing = after(CallAdmitted("x"), LegRinging(180, "Ringing"))
+    assert FinishCall in [type(a) for a in after(CallAdmitted((ONE,))).handle(TimerExpired(Timer.SETUP), 110.0)]
+    ringing = after(CallAdmitted((ONE,)), LegRinging(180, "Ringing"))
     assert ringing.handle(TimerExpired(Timer.SETUP), 110.0) == []
     actions = ringing.handle(TimerExpired(Timer.RING), 160.0)
     assert HangUpLeg(Side.A, 408, "Request Timeout") in actions
     assert ringing.termination is not None
     assert ringing.termination.reason == "no_answer"
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 0])
+def test_a_target_that_fails_is_left_for_the_next_one(status: int) -> None:
+    call = after(CallAdmitted((ONE, TWO)))
+    actions = call.handle(LegEnded(Side.B, status, "No"), 102.0)
+    assert [action for action in actions if not isinstance(action, ReportTarget)] == [
+        DialLeg(TWO),
+        StartTimer(Timer.SETUP, 3),
+    ]
+    assert call.state is State.DIALING
+    assert (call.attempts[0].sip_status, call.attempts[0].ended_at) == (status or None, 102.0)
+
+
+@pytest.mark.parametrize("status", [302, 401, 403, 404, 480, 486, 487, 488, 600, 603])
+def test_what_would_be_the_same_elsewhere_is_tried_nowhere_else(status: int) -> None:
+    actions = after(CallAdmitted((ONE, TWO))).handle(LegEnded(Side.B, status, "No"), 102.0)
+    assert HangUpLeg(Side.A, status, "No") in actions
+    assert DialLeg(TWO) not in actions
+
+
+def test_a_target_that_rang_and_then_fails_is_left_too_and_its_media_with_it() -> None:
+    call = after(CallAdmitted((ONE, TWO)), LegRinging(183, ""), LegMediaActive(Side.B), LegMediaActive(Side.A))
+    assert call.handle(LegEnded(Side.B, 503, "Service Unavailable"), 102.0) == [
+        DialLeg(TWO),
+        StartTimer(Timer.SETUP, 3),
+    ]
+    assert call.handle(LegAnswered(), 103.0) == [StopTimers()]
+    assert JoinMedia() in call.handle(LegMediaActive(Side.B), 103.0)
+
+
+def test_a_target_that_says_nothing_is_abandoned_and_reported() -> None:
+    call = after(CallAdmitted((ONE, TWO)))
+    assert call.handle(TimerExpired(Timer.SETUP), 110.0) == [
+        ReportTarget(ONE),
+        AbandonLeg(),
+        DialLeg(TWO),
+        StartTimer(Timer.SETUP, 3),
+    ]
+    actions = call.handle(TimerExpired(Timer.SETUP), 113.0)
+    assert HangUpLeg(Side.A, 408, "Request Timeout") in actions
+    assert [attempt.reason for attempt in call.attempts] == ["unreachable", "unreachable"]
+
+
+def test_a_target_that_has_said_trying_may_take_until_the_ring_limit() -> None:
+    call = after(CallAdmitted((ONE, TWO)), LegTrying())
+    assert call.handle(TimerExpired(Timer.SETUP), 110.0) == []
+    assert DialLeg(TWO) not in call.handle(TimerExpired(Timer.RING), 160.0)
+
+
+def test_what_the_stack_gave_up_on_is_unreachable_and_has_no_phrase_to_pass_on() -> None:
+    call = after(CallAdmitted((ONE,)))
+    actions = call.handle(LegEnded(Side.B, 503, "Connection refused", local=True), 102.0)
+    assert ReportTarget(ONE) in actions
+    assert HangUpLeg(Side.A, 503, "") in actions
+    assert call.termination is not None
+    assert (call.termination.reason, call.attempts[0].sip_status) == ("unreachable", None)
+
+
+def test_a_target_that_answered_is_the_last_one() -> None:
+    call = after(CallAdmitted((ONE, TWO)), LegAnswered())
+    assert DialLeg(TWO) not in call.handle(LegEnded(Side.B, 503, ""), 102.0)
+
+
+def test_a_caller_that_gives_up_between_two_targets_ends_the_search() -> None:
+    call = after(CallAdmitted((ONE, TWO, ONE)), LegEnded(Side.B, 503, ""))
+    actions = call.handle(LegEnded(Side.A, 487, ""), 102.0)
+    assert HangUpLeg(Side.B, 487, "Request Terminated") in actions
+    assert call.handle(LegEnded(Side.B, 487, ""), 103.0) == [ReleaseCall()]
+
+
+def test_a_call_that_lasts_too_long_is_ended_on_both_sides() -> None:
+    call = after(*UP)
+    actions = call.handle(TimerExpired(Timer.LENGTH), 3700.0)
+    assert [action for action in actions if isinstance(action, HangUpLeg)] == [
+        HangUpLeg(Side.A, 200, ""),
+        HangUpLeg(Side.B, 200, ""),
+    ]
+    assert call.termination is not None
+    assert (call.termination.result, call.termination.reason) == ("completed", "max_duration")
 
 
 def test_a_refused_call_dials_nobody() -> None:
@@ -181,7 +274,7 @@ def test_a_recording_control_is_applied_and_other_infos_cross_over() -> None:
 
 
 def test_a_control_is_understood_before_the_answer() -> None:
-    assert after(CallAdmitted("x"), LegRinging(180, "")).handle(MUTE, 105.0) == [
+    assert after(CallAdmitted((ONE,)), LegRinging(180, "")).handle(MUTE, 105.0) == [
         ApplyControl(Side.B, 7, Control(Verb.MUTE))
     ]
 
@@ -196,7 +289,7 @@ def test_an_info_after_the_end_is_481() -> None:
 
 
 def test_an_illegal_event_raises_and_changes_nothing() -> None:
-    call = after(CallAdmitted("x"))
+    call = after(CallAdmitted((ONE,)))
     before = dict(vars(call))
     with pytest.raises(IllegalEventError, match="LegConfirmed is not allowed while the call is dialing"):
         call.handle(LegConfirmed(), 102.0)
@@ -204,13 +297,16 @@ def test_an_illegal_event_raises_and_changes_nothing() -> None:
 
 
 events = st.one_of(
-    st.just(CallAdmitted("sip:x@y")),
+    st.builds(CallAdmitted, st.sampled_from([(ONE,), (ONE, TWO), (ONE, TWO, ONE)])),
+    st.just(LegTrying()),
     st.just(CallRefused(503, "capacity", "", 5)),
     st.builds(LegRinging, st.sampled_from([180, 183]), st.just("")),
     st.just(LegAnswered()),
     st.just(LegConfirmed()),
     st.builds(LegMediaActive, st.sampled_from(Side)),
-    st.builds(LegEnded, st.sampled_from(Side), st.sampled_from([0, 200, 408, 486, 487, 503]), st.just("")),
+    st.builds(
+        LegEnded, st.sampled_from(Side), st.sampled_from([0, 200, 408, 486, 487, 503]), st.just(""), st.booleans()
+    ),
     st.sampled_from([MUTE, UNKNOWN]),
     st.builds(DigitReceived, st.sampled_from(Side), st.just("5")),
     st.builds(TimerExpired, st.sampled_from(Timer)),
@@ -233,8 +329,11 @@ def test_whatever_happens_a_call_ends_once_and_only_moves_forward(script: list[E
             assert vars(call) == snapshot
         assert order.index(call.state) >= order.index(state)
     kinds = [type(action) for action in done]
-    for once in (FinishCall, ReleaseCall, StartRecording, StopRecording, AnswerLeg, DialLeg):
+    for once in (FinishCall, ReleaseCall, StartRecording, StopRecording, AnswerLeg):
         assert kinds.count(once) <= 1
+    assert kinds.count(DialLeg) == len(call.attempts) <= 3
+    if call.state in (State.ENDING, State.ENDED):
+        assert all(attempt.ended_at is not None for attempt in call.attempts)
     assert (FinishCall in kinds) == (call.state in (State.ENDING, State.ENDED))
     assert (StopRecording in kinds) == (StartRecording in kinds and FinishCall in kinds)
     if ReleaseCall in kinds:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from recorder.calls.admission import Admission
 from recorder.calls.events import Invite
 from recorder.calls.routing import Router
+from recorder.calls.targets import Target, in_order
 from recorder.errors import ForbiddenError, NoRouteError
 from recorder.identifiers import RecordingName
 from recorder.settings import Settings
@@ -43,7 +46,71 @@ def invite(called: str = "100", source: str = "192.0.2.7", **headers: str) -> In
 
 def test_the_first_matching_route_names_the_target_with_the_called_user() -> None:
     decision = ROUTER.decide(invite("123"))
-    assert (decision.trunk, decision.target) == ("carrier", "sip:123@198.51.100.1:5070")
+    assert (decision.trunk, [target.uri for target in decision.targets]) == ("carrier", ["sip:123@198.51.100.1:5070"])
+
+
+@pytest.mark.parametrize(
+    ("match", "called", "calling", "matches"),
+    [
+        ({"called_prefix": "+30"}, "+30210", "alice", True),
+        ({"called_prefix": "+30"}, "0030210", "alice", False),
+        ({"calling_prefix": "al"}, "1", "alice", True),
+        ({"calling_prefix": "al", "called": "[0-9]"}, "x", "alice", False),
+    ],
+)
+def test_a_route_matches_numbers_by_their_beginning(
+    match: dict[str, str], called: str, calling: str, matches: bool
+) -> None:
+    router = Router(Settings.model_validate({"routes": [{"name": "r", "match": match, "target": "sip:127.0.0.1"}]}))
+    asked = Invite("id@x", "127.0.0.1", called, calling, f"sip:{calling}@x", 1, {})
+    if matches:
+        assert router.decide(asked).route == "r"
+    else:
+        with pytest.raises(NoRouteError):
+            router.decide(asked)
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "number", "rewritten"),
+    [
+        ({}, "+30210", "+30210"),
+        ({"strip": 3}, "+30210", "210"),
+        ({"strip": 3, "prefix": "0"}, "+30210", "0210"),
+        ({"prefix": "00"}, "", ""),
+        ({"strip": 9}, "123", ""),
+        ({"pattern": "0([1-9].*)", "replacement": "+30\\1"}, "0210", "+30210"),
+        ({"pattern": "0([1-9].*)", "replacement": "+30\\1"}, "00210", "00210"),
+        ({"pattern": "(0)?(.*)", "replacement": "\\1\\2", "prefix": "9"}, "210", "9210"),
+    ],
+)
+def test_numbers_are_rewritten_as_a_dial_plan_says(rewrite: dict[str, Any], number: str, rewritten: str) -> None:
+    for which in ("called", "calling"):
+        route = {"name": "r", "target": "sip:{user}@127.0.0.1", "rewrite": {which: rewrite}}
+        asked = Invite("id@x", "127.0.0.1", number, number, "sip:x@x", 1, {})
+        decision = Router(Settings.model_validate({"routes": [route]})).decide(asked)
+        other = decision.calling if which == "called" else decision.called
+        assert (getattr(decision, which), other) == (rewritten, number)
+        if which == "called":
+            assert decision.targets[0].uri == (f"sip:{rewritten}@127.0.0.1" if rewritten else "sip:127.0.0.1")
+
+
+def test_targets_come_by_priority_and_within_one_drawn_by_weight() -> None:
+    targets = [
+        Target("spare", priority=20),
+        Target("light", priority=10, weight=1),
+        Target("heavy", priority=10, weight=3),
+        Target("never", priority=10, weight=0),
+    ]
+    random = Random(7)
+    drawn = [[target.uri for target in in_order(targets, random)] for _ in range(4000)]
+    assert all(sorted(order[:3]) == ["heavy", "light", "never"] and order[3] == "spare" for order in drawn)
+    first = Counter(order[0] for order in drawn)
+    # RFC 2782 draws from 0 to the sum: one chance in five for weight 0, then 1 and 3.
+    assert first["heavy"] / 4000 == pytest.approx(3 / 5, abs=0.05)
+    assert first["light"] / 4000 == pytest.approx(1 / 5, abs=0.05)
+    assert drawn == [
+        [target.uri for target in in_order(targets, random)] for random in [Random(7)] for _ in range(4000)
+    ]
 
 
 def test_a_call_from_a_stranger_is_forbidden() -> None:
@@ -110,7 +177,7 @@ def test_no_header_value_makes_a_name_that_leaves_its_folder(group: str, account
 @given(st.text(max_size=40))
 def test_no_called_number_can_change_the_target_host(called: str) -> None:
     settings = Settings.model_validate({"routes": [{"name": "all", "target": "sip:{user}@127.0.0.1:5070"}]})
-    target = Router(settings).decide(invite(called, source="127.0.0.1")).target
+    target = Router(settings).decide(invite(called, source="127.0.0.1")).targets[0].uri
     assert target.endswith("127.0.0.1:5070")
     assert target.count("@") <= 1
     assert not any(character in target for character in '\r\n <>"')

@@ -1,0 +1,143 @@
+"""Several targets a route: which failure leads on to the next one, and which does not, with SIPp as every target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from recorder.loadtest.peers import Outcome, Plan, Sipp
+from recorder.loadtest.ports import lease
+from recorder.loadtest.subject import HOST, Subject
+from tests.endtoend.conftest import Bench, Call
+from tests.tones import has_tone
+
+SETUP_S = 0.8
+
+
+class Targets(Bench):
+    """A recorder whose calls are tried at `ports`, one after the other."""
+
+    def __init__(self, subject: Subject, ports: list[int]) -> None:
+        super().__init__(subject)
+        self.ports = ports
+
+    def place(
+        self, caller: str, *applications: str, called: str = "1000", seconds: float = 0.5, edit: Any = ()
+    ) -> tuple[Outcome, list[Outcome], dict[str, Any]]:
+        """Call through targets that behave as `applications` say; return what all saw, and the CDR."""
+        with ExitStack() as stack:
+            targets = [
+                stack.enter_context(
+                    Sipp(Plan(name, port=port, length_ms=round(seconds * 1000), edit=edit if position == 0 else ()))
+                )
+                for position, (name, port) in enumerate(zip(applications, self.ports, strict=False))
+            ]
+            plan = Plan(caller, remote=self.subject.sip_address, called=called, length_ms=round(seconds * 1000))
+            with Sipp(plan) as dialing:
+                dialed = dialing.wait(20)
+            assert dialed.ok, dialed.errors
+            outcomes = [target.wait(20) for target in targets]
+        for outcome in outcomes:
+            assert outcome.ok, outcome.errors
+        return dialed, outcomes, self.cdr(Call(dialed, outcomes[-1]))
+
+
+def attempts(cdr: dict[str, Any]) -> list[tuple[int | None, str | None]]:
+    return [(attempt["sip_status"], attempt["reason"]) for attempt in cdr["details"]["attempts"]]
+
+
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Targets]:
+    with lease(4) as ports:
+        numbers = list(range(ports.first, ports.last + 1))
+
+        def uris(*positions: int, transport: str = "") -> list[dict[str, Any]]:
+            return [
+                {
+                    "uri": f"sip:{{user}}@{HOST}:{numbers[position]}{transport}",
+                    "priority": priority,
+                    "setup_timeout_s": SETUP_S,
+                }
+                for priority, position in enumerate(positions)
+            ]
+
+        routes = [
+            {"name": "refused", "match": {"called_prefix": "7"}, "targets": [*uris(3, transport=";transport=tcp")]},
+            {"name": "application", "targets": uris(0, 1)},
+        ]
+        routes[0]["targets"] += [target | {"priority": 9} for target in uris(0)]  # type: ignore[operator]
+        subject = Subject(tmp_path_factory.mktemp("recorder"), changes={"routes": routes})
+        listen = subject.configuration["sip"]["listen"]
+        listen.append({"transport": "tcp", "host": HOST, "port": subject.sip_port})
+        with subject:
+            yield Targets(subject, numbers)
+            assert subject.stop() == 0, subject.log_tail()
+        assert subject.trouble() == []
+
+
+def test_reject_503_leads_to_the_next_target(targets: Targets) -> None:
+    caller, (first, second), cdr = targets.place("uac-call", "uas-reject-503", "uas-answer")
+    assert not caller.received(503)
+    assert attempts(cdr) == [(503, "overloaded"), (200, None)]
+    assert cdr["details"]["target"] == f"sip:1000@{HOST}:{targets.ports[1]}"
+    assert cdr["b_sip_call_id"] == second.received("INVITE")[0].header("Call-ID")
+    assert first.received("INVITE")[0].header("Call-ID") != cdr["b_sip_call_id"]
+
+
+def test_busy_is_the_callees_word_and_crosses_over(targets: Targets) -> None:
+    caller, _, cdr = targets.place("uac-rejected", "uas-busy", edit=[("Busy Here", "Gone Fishing")])
+    assert caller.received(486)[0].first_line == "SIP/2.0 486 Gone Fishing"
+    assert (cdr["result"], cdr["reason"], cdr["sip_status"]) == ("rejected", "busy", 486)
+    assert attempts(cdr) == [(486, "busy")]
+
+
+def test_no_answer_leads_to_the_next_target(targets: Targets) -> None:
+    with Sipp(Plan("uas-answer", port=targets.ports[1])) as second:
+        with Sipp(Plan("uac-call", remote=targets.subject.sip_address, length_ms=300)) as caller:
+            dialed = caller.wait(20)
+        answered = second.wait(10)
+    assert dialed.ok, dialed.errors
+    cdr = targets.cdr(Call(dialed, answered))
+    assert attempts(cdr) == [(None, "unreachable"), (200, None)]
+    assert cdr["details"]["attempts"][0]["ended_s"] == pytest.approx(SETUP_S, abs=0.4)
+
+
+def test_late_answer_of_a_target_that_was_given_up_is_acknowledged_and_hung_up(targets: Targets) -> None:
+    caller, (late, second), cdr = targets.place("uac-call", "uas-late-answer", "uas-answer", seconds=1.8)
+    assert late.received("ACK")
+    assert late.received("BYE")
+    assert second.received("BYE")
+    assert (cdr["result"], cdr["reason"]) == ("completed", "caller_hangup")
+    assert cdr["duration_s"] == pytest.approx(1.8, abs=0.2)
+    assert not caller.received("BYE")
+
+
+def test_early_media_503_leads_to_the_next_target_whose_audio_is_recorded(targets: Targets) -> None:
+    caller, (_, second), cdr = targets.place("uac-call", "uas-early-media-503", "uas-answer", seconds=1)
+    assert caller.received(183)
+    assert not caller.received(503)
+    assert attempts(cdr) == [(503, "overloaded"), (200, None)]
+    kept = targets.kept(Call(caller, second))
+    assert has_tone(kept.samples[int(0.6 * kept.rate) : int(0.9 * kept.rate)], 440)
+
+
+def test_a_refused_connection_leads_to_the_next_target(targets: Targets) -> None:
+    _, _, cdr = targets.place("uac-call", "uas-answer", called="7000")
+    assert attempts(cdr) == [(None, "unreachable"), (200, None)]
+    assert cdr["details"]["attempts"][0]["ended_s"] < SETUP_S / 2
+
+
+def test_the_last_target_has_the_last_word(targets: Targets) -> None:
+    caller, _, cdr = targets.place("uac-rejected", "uas-reject-503", "uas-reject-404")
+    assert caller.received(404)
+    assert attempts(cdr) == [(503, "overloaded"), (404, "not_found")]
+
+
+def test_cancel_stops_the_search(targets: Targets) -> None:
+    _, (_, ringing), cdr = targets.place("uac-cancel", "uas-reject-503", "uas-ring")
+    assert ringing.received("CANCEL")
+    assert attempts(cdr) == [(503, "overloaded"), (None, "caller_cancelled")]
+    assert (cdr["result"], cdr["reason"]) == ("cancelled", "caller_cancelled")
