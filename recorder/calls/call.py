@@ -188,6 +188,11 @@ class Call:
     def _join(self) -> Actions:
         return [JoinMedia()] if len(self._media) == 2 else []
 
+    def _caller_gone_at_once(self, event: LegEnded, now: float) -> Actions:
+        if event.side is Side.B:
+            raise IllegalEventError("there is no B leg yet that could end")
+        return self._leg_ended_early(event, now)
+
     def _leg_ended_early(self, event: LegEnded, now: float) -> Actions:
         self._gone.add(event.side)
         if event.side is Side.A:
@@ -301,7 +306,7 @@ _AFTER_ACCEPT = (State.ACCEPTED, State.UP)
 _TABLE: dict[tuple[State, type], _Transition] = {
     (State.NEW, CallAdmitted): Call._dial,
     (State.NEW, CallRefused): Call._refuse,
-    (State.NEW, LegEnded): Call._leg_ended_early,
+    (State.NEW, LegEnded): Call._caller_gone_at_once,
     **{(state, LegTrying): Call._try for state in _BEFORE_ANSWER},
     **{(state, LegRinging): Call._ring for state in _BEFORE_ANSWER},
     **{(state, LegAnswered): Call._answer for state in _BEFORE_ANSWER},
