@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 from aiohttp.web import AppRunner
 
-from recorder import __version__, log, native
+from recorder import __version__, log, native, settings_files
 from recorder.calls.events import Invite
 from recorder.errors import RecorderError, StartError
 from recorder.exchange import Exchange
@@ -115,6 +115,8 @@ class _Recorder:
         """Start what has a thread or a file, each with its end on `stack`."""
         settings, metrics = self._settings, self._metrics
         _check_folder(self._folder)
+        if problems := settings_files.problems(settings):
+            raise StartError("; ".join(problems))
         metrics.build.info(
             {"version": __version__, "pjproject": native.pjproject_version(), "python": platform.python_version()}
         )
@@ -142,7 +144,10 @@ class _Recorder:
         def on_invite(leg: Leg, invite: Invite) -> None:
             exchange.invite(leg, invite)
 
-        endpoint = Endpoint(settings, on_invite)
+        def on_registered(trunk: str, registered: bool) -> None:
+            metrics.registered.labels(trunk).set(registered)
+
+        endpoint = Endpoint(settings, on_invite, on_registered)
         exchange = Exchange(Services(settings, endpoint, writer, keeper, metrics, ended))
         endpoint.start()
         stack.callback(endpoint.stop)

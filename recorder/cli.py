@@ -44,9 +44,12 @@ def serve(path: Path) -> None:
 @click.argument("path", type=_FILE, metavar="FILE")
 def check_config(path: Path) -> None:
     """Check FILE and list every error in it, each with the path of its key. Warnings do not fail the check."""
-    from recorder import settings
+    from recorder import settings, settings_files
+    from recorder.errors import SettingsError
 
     loaded = settings.load(path)
+    if problems := settings_files.problems(loaded):
+        raise SettingsError(problems, str(path))
     for warning in settings.warnings(loaded):
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{path}: correct")

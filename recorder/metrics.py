@@ -32,6 +32,7 @@ class Metrics:
         self.calls_unrecorded = counter(
             "calls_unrecorded_total", "Answered calls that no enabled account claimed, by why", "reason"
         )
+        self.registered = gauge("registered", "Whether a trunk that asks for it is registered: 1 or 0", "trunk")
         self.identifiers_replaced = counter(
             "identifiers_replaced_total", "Identifiers from the wire that were not valid and were replaced", "field"
         )

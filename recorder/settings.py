@@ -45,6 +45,18 @@ _SIP_URI = re.compile(
 )
 
 
+MAX_LISTENERS = 8
+"""What pjsua has room for."""
+PRIVATE_NETWORKS = tuple(
+    ip_network(network)
+    for network in (
+        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16"),
+        *("::1/128", "fc00::/7", "fe80::/10"),
+    )
+)
+"""Addresses that never reach us through a NAT of ours (RFC 1918, RFC 3927, RFC 4193, RFC 4291)."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
@@ -142,6 +154,12 @@ def _printable(value: str) -> str:
     return value
 
 
+def _sip_user(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._!~*'()&=+$,;?/%-]{1,64}", value):
+        raise ValueError("must be the user part of a SIP URI, such as 302105550100 (RFC 3261, section 25.1)")
+    return value
+
+
 def _sha256(value: str) -> str:
     if not re.fullmatch(r"[0-9A-Fa-f]{64}", value, re.ASCII):
         raise ValueError("must be the SHA-256 of the token as 64 hex digits; `recorder token` makes both")
@@ -161,13 +179,28 @@ Seconds = Annotated[float, Field(gt=0, le=86400)]
 
 
 class Listener(_Section):
-    transport: Literal["udp", "tcp"] = "udp"
+    transport: Literal["udp", "tcp", "tls"] = "udp"
     host: Address = "127.0.0.1"
     port: Port = 5060
+    public_address: Address | None = None
+    public_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+
+
+class Tls(_Section):
+    """Files in PEM; `recorder.tls_files` looks into them."""
+
+    certificate: FilePath | None = None
+    private_key: FilePath | None = None
+    private_key_password: Annotated[str | None, Field(repr=False)] = None
+    ca: FilePath | None = None
+    verify_client: bool = False
+    verify_server: bool = True
 
 
 class Sip(_Section):
-    listen: Annotated[tuple[Listener, ...], Field(min_length=1)] = (Listener(),)
+    listen: Annotated[tuple[Listener, ...], Field(min_length=1, max_length=MAX_LISTENERS)] = (Listener(),)
+    tls: Tls = Tls()
+    local_networks: tuple[Network, ...] = PRIVATE_NETWORKS
     user_agent: Annotated[str, AfterValidator(_printable)] = "recorder"
     setup_timeout_s: Seconds = 10
     ring_timeout_s: Seconds = 60
@@ -181,6 +214,7 @@ class Media(_Section):
     rtp_port_first: Annotated[int, Field(ge=1024, le=65534)] = 20000
     rtp_port_last: Annotated[int, Field(ge=1025, le=65535)] = 29999
     address: Address | None = None
+    public_address: Address | None = None
     clock_rate_hz: Annotated[Literal[8000, 16000], BeforeValidator(_number)] = 8000
     bridge_threads: Annotated[int, Field(ge=1, le=16)] = 1
     ring_s: Annotated[float, Field(ge=1, le=60)] = 8
@@ -200,11 +234,41 @@ class IdentityHeaders(_Section):
     dialog: HeaderName | None = None
 
 
+class Credentials(_Section):
+    """What we answer a 401 or 407 of the trunk with (RFC 3261, section 22)."""
+
+    username: Annotated[str, AfterValidator(_printable), Field(description="the user name that the trunk gave you")]
+    password: Annotated[str | None, Field(repr=False)] = None
+    password_file: FilePath | None = None
+    realm: Annotated[str, AfterValidator(_printable)] = "*"
+
+    @model_validator(mode="after")
+    def _some_password(self) -> Credentials:
+        if self.password is None and self.password_file is None:
+            raise ValueError("needs password or password_file")
+        return self
+
+
+class Registration(_Section):
+    """A REGISTER that is kept alive (RFC 3261, section 10)."""
+
+    registrar: Annotated[SipUri, Field(description="where to register, such as sip:registrar.example.com")]
+    user: Annotated[str, AfterValidator(_sip_user), Field(description="the user part to be registered")]
+    expires_s: Annotated[int, Field(ge=30, le=86400)] = 300
+    retry_s: Annotated[int, Field(ge=1, le=3600)] = 30
+
+
 class Trunk(_Section):
     name: Annotated[Name, Field(description="a name for logs and for match.trunk")]
     sources: Annotated[
         tuple[Network, ...], Field(min_length=1, description="the addresses and networks that its calls come from")
     ]
+    behind_nat: bool = False
+    srtp: Literal["off", "optional", "required"] = "off"
+    srtp_keying: Annotated[tuple[Literal["sdes", "dtls"], ...], Field(min_length=1)] = ("sdes",)
+    credentials: Credentials | None = None
+    registration: Registration | None = None
+    proxy: SipUri | None = None
     identity_headers: IdentityHeaders = IdentityHeaders()
 
 
@@ -404,7 +468,7 @@ def _with_absolute_paths(settings: Settings, base: Path) -> tuple[Settings | Non
     recording, library = settings.recording, settings.library
     faults: list[settings_schema.Fault] = []
 
-    def absolute(path: Path, *where: str) -> Path:
+    def absolute(path: Path, *where: str | int) -> Path:
         try:
             return base.absolute() / path.expanduser()
         except RuntimeError:
@@ -414,9 +478,22 @@ def _with_absolute_paths(settings: Settings, base: Path) -> tuple[Settings | Non
     recording = recording.model_copy(update={"folder": absolute(recording.folder, "recording", "folder")})
     if library.index is not None:
         library = library.model_copy(update={"index": absolute(library.index, "library", "index")})
+    tls = settings.sip.tls
+    named = {key: getattr(tls, key) for key in ("certificate", "private_key", "ca")}
+    files = {key: absolute(path, "sip", "tls", key) for key, path in named.items() if path is not None}
+    sip = settings.sip.model_copy(update={"tls": tls.model_copy(update=files)})
+    trunks = []
+    for position, trunk in enumerate(settings.trunks):
+        credentials = trunk.credentials
+        if credentials is not None and credentials.password_file is not None:
+            where = ("trunks", position, "credentials", "password_file")
+            file = absolute(credentials.password_file, *where)
+            credentials = credentials.model_copy(update={"password_file": file})
+        trunks.append(trunk.model_copy(update={"credentials": credentials}))
     if faults:
         return None, faults
-    return settings.model_copy(update={"recording": recording, "library": library}), []
+    changed = {"sip": sip, "trunks": tuple(trunks), "recording": recording, "library": library}
+    return settings.model_copy(update=changed), []
 
 
 def _unreadable(error: OSError | ValueError) -> str:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from recorder.settings_schema import Fault, Path, dotted
 
 if TYPE_CHECKING:
-    from recorder.settings import Match, Settings
+    from recorder.settings import Listener, Match, Settings
 
+MAX_ACCOUNTS = 256
+"""PJSUA_MAX_ACC in scripts/pjproject/config_site.h: one a trunk, one more where it registers, one of our own."""
 RTP_PORTS_PER_CALL = 4
 """Two legs, each with a port for RTP and one for RTCP (RFC 3550, section 11)."""
 
@@ -25,6 +27,9 @@ def contradictions(settings: Settings, broken: frozenset[str] = frozenset()) -> 
         (_listener_clashes, {"sip"}),
         (_http_clashes, {"sip", "http"}),
         (_rtp_clashes, {"sip", "media"}),
+        (_tls_incomplete, {"sip"}),
+        (_public_families, {"sip"}),
+        (_too_many_trunks, {"trunks"}),
         (_calls_beyond_ports, {"sip", "media"}),
         (lambda it: _repeated("trunks", ((entry.name, "name") for entry in it.trunks)), {"trunks"}),
         (lambda it: _repeated("routes", ((entry.name, "name") for entry in it.routes)), {"routes"}),
@@ -52,7 +57,7 @@ def warnings(settings: Settings) -> list[str]:
 
 def _listener_clashes(settings: Settings) -> Iterator[Fault]:
     for (first, one), (second, two) in combinations(enumerate(settings.sip.listen), 2):
-        if one.transport == two.transport and _overlap(one.host, one.port, two.host, two.port):
+        if _protocol(one) == _protocol(two) and _overlap(one.host, one.port, two.host, two.port):
             yield (
                 ("sip", "listen", second, "port"),
                 f"{two.transport} {two.host} port {two.port} is taken by sip.listen.{first} already",
@@ -61,8 +66,11 @@ def _listener_clashes(settings: Settings) -> Iterator[Fault]:
 
 def _http_clashes(settings: Settings) -> Iterator[Fault]:
     for position, one in enumerate(settings.sip.listen):
-        if one.transport == "tcp" and _overlap(one.host, one.port, settings.http.host, settings.http.port):
-            yield ("http", "port"), f"port {settings.http.port} is taken by sip.listen.{position} (tcp) already"
+        if _protocol(one) == "tcp" and _overlap(one.host, one.port, settings.http.host, settings.http.port):
+            yield (
+                ("http", "port"),
+                f"port {settings.http.port} is taken by sip.listen.{position} ({one.transport}) already",
+            )
 
 
 def _rtp_clashes(settings: Settings) -> Iterator[Fault]:
@@ -73,6 +81,52 @@ def _rtp_clashes(settings: Settings) -> Iterator[Fault]:
                 ("sip", "listen", position, "port"),
                 f"port {one.port} is among the RTP ports, {media.rtp_port_first} to {media.rtp_port_last}; move one",
             )
+
+
+def _protocol(listener: Listener) -> str:
+    return "udp" if listener.transport == "udp" else "tcp"
+
+
+def _tls_incomplete(settings: Settings) -> Iterator[Fault]:
+    tls = settings.sip.tls
+    for position, one in enumerate(settings.sip.listen):
+        if one.transport == "tls" and (tls.certificate is None or tls.private_key is None):
+            yield (
+                ("sip", "listen", position, "transport"),
+                "tls needs sip.tls.certificate and sip.tls.private_key; name the files",
+            )
+            break
+    if tls.verify_client and tls.ca is None:
+        yield (
+            ("sip", "tls", "verify_client"),
+            "needs sip.tls.ca, the authority whose certificates may call: by the system's list anybody's would do",
+        )
+
+
+def _public_families(settings: Settings) -> Iterator[Fault]:
+    for position, one in enumerate(settings.sip.listen):
+        if one.public_address and ip_address(one.public_address).version != ip_address(one.host).version:
+            yield (
+                ("sip", "listen", position, "public_address"),
+                f"{one.public_address} and host {one.host} must both be IPv4, or both IPv6",
+            )
+        if one.public_port is not None and one.public_address is None:
+            yield ("sip", "listen", position, "public_port"), "needs public_address beside it"
+
+
+def _too_many_trunks(settings: Settings) -> Iterator[Fault]:
+    accounts = 1
+    for position, trunk in enumerate(settings.trunks):
+        accounts += 1 if trunk.registration is None else 2
+        if accounts > MAX_ACCOUNTS:
+            yield (
+                ("trunks", position),
+                (
+                    f"there is no room for this trunk: the SIP stack takes {MAX_ACCOUNTS} accounts, one a trunk, one "
+                    "more for each that registers, and one of its own; put trunks that are treated alike together"
+                ),
+            )
+            break
 
 
 def _calls_beyond_ports(settings: Settings) -> Iterator[Fault]:
@@ -198,11 +252,9 @@ def _doors(settings: Settings) -> Iterator[Fault]:
 def _missing_transports(settings: Settings) -> Iterator[Fault]:
     transports = {listener.transport for listener in settings.sip.listen}
     for path, uri in _target_uris(settings):
-        target = uri.lower()
-        if target.startswith("sips:") or ";transport=tls" in target:
-            yield path, f"{uri} asks for TLS, which is not supported; calls to it will fail"
-        elif ";transport=tcp" in target and "tcp" not in transports:
-            yield path, f"{uri} asks for TCP, but sip.listen has no tcp entry; add one"
+        if (transport := transport_of(uri)) not in transports:
+            asks = f"{uri} asks for {transport.upper()}"
+            yield path, f"{asks}, but sip.listen has no {transport} entry, so that it cannot be reached; add one"
 
 
 def _target_uris(settings: Settings) -> Iterator[Fault]:
@@ -212,6 +264,19 @@ def _target_uris(settings: Settings) -> Iterator[Fault]:
             yield ("routes", position, "target"), route.target
         for place, target in enumerate(route.targets):
             yield ("routes", position, "targets", place, "uri"), target.uri
+    for position, trunk in enumerate(settings.trunks):
+        if trunk.proxy is not None:
+            yield ("trunks", position, "proxy"), trunk.proxy
+        if trunk.registration is not None:
+            yield ("trunks", position, "registration", "registrar"), trunk.registration.registrar
+
+
+def transport_of(uri: str) -> str:
+    """The transport that a SIP URI asks for: udp, tcp or tls (RFC 3261, section 19.1.1)."""
+    uri = uri.lower()
+    if uri.startswith("sips:"):
+        return "tls"
+    return next((transport for transport in ("tls", "tcp") if f";transport={transport}" in uri), "udp")
 
 
 def _within(network: Any, wider: Any) -> bool:

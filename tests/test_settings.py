@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from recorder.errors import SettingsError
-from recorder.settings import LARGEST_FILE_BYTES, Media, Settings, Sip, Token, load, parse, warnings
+from recorder.settings import LARGEST_FILE_BYTES, Listener, Media, Settings, Sip, Token, load, parse, warnings
 from recorder.settings_schema import entry_of, section_of
 
 EXAMPLE = Path(__file__).parents[1] / "config" / "recorder.yaml"
@@ -653,12 +654,12 @@ def plain(value: Any) -> Any:
         return value.model_dump(mode="json")
     if isinstance(value, tuple):
         return [plain(entry) for entry in value]
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path | IPv4Network | IPv6Network) else value
 
 
 def test_the_example_loads_as_it_is_and_records_nothing_until_asked() -> None:
     settings = load(EXAMPLE, {})
-    assert settings.sip.listen[0].model_dump() == {"transport": "udp", "host": "127.0.0.1", "port": 5060}
+    assert settings.sip.listen == (Listener(transport="udp", host="127.0.0.1", port=5060),)
     assert (settings.http.host, settings.http.port) == ("127.0.0.1", 8080)
     assert [route.target for route in settings.routes] == ["sip:127.0.0.1:5070"]
     assert [account.record for account in settings.accounts] == [False]
@@ -696,7 +697,9 @@ def test_the_example_explains_every_key_and_names_its_true_default() -> None:
             checked += 1
     assert checked > 30
     given = yaml.safe_load(uncommented(text))
-    assert given["media"] | {"address": None} == plain(Media()), "what is commented out shows the defaults"
+    assert given["media"] | {"address": None, "public_address": None} == plain(Media()), (
+        "what is commented out shows the defaults"
+    )
     assert given["log"] == plain(Settings().log)
     assert given["redaction"] == plain(Settings().redaction)
     assert given["recording"] == plain(Settings().recording)

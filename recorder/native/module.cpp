@@ -15,12 +15,14 @@
 #include "probe.hpp"
 #include "relay.hpp"
 #include "tap.hpp"
+#include "transports.hpp"
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <stdexcept>
@@ -290,9 +292,35 @@ void bind_digits(nb::module_ &m) {
     m.def("log_to_stderr", &log_to_stderr, "level"_a);
 }
 
+Network network_of(const nb::bytes &address, unsigned prefix) {
+    return make_network(std::string(address.c_str(), address.size()), prefix);
+}
+
+void bind_transports(nb::module_ &m) {
+    using PeerEntry = std::tuple<nb::bytes, unsigned, int, bool>;
+    using NetworkEntry = std::pair<nb::bytes, unsigned>;
+    using NameEntry = std::tuple<int, std::string, unsigned>;
+    m.def("install_paths", [](const std::vector<PeerEntry> &peers, int other_account,
+                              const std::vector<NetworkEntry> &local_networks, const std::vector<NameEntry> &names,
+                              const std::string &media_address, const std::string &public_media) {
+        Paths paths{{}, other_account, {}, {}, media_address, public_media};
+        for (const auto &[address, prefix, account_id, behind_nat] : peers)
+            paths.peers.push_back({network_of(address, prefix), account_id, behind_nat});
+        for (const auto &[address, prefix] : local_networks)
+            paths.local.push_back(network_of(address, prefix));
+        for (const auto &[transport_id, host, port] : names)
+            paths.names.push_back({transport_id, host, port});
+        const nb::gil_scoped_release release;
+        install_paths(std::move(paths));
+    }, "peers"_a, "other_account"_a, "local_networks"_a, "names"_a, "media_address"_a, "public_media"_a);
+    m.def("aim", &aim, "account_id"_a, "transport_id"_a, "ipv6"_a, WithoutGil());
+    m.def("loosen", &loosen, "call_id"_a, WithoutGil());
+}
+
 } // namespace
 
 NB_MODULE(_native, m) {
+    bind_transports(m);
     bind_digits(m);
     bind_probe(m);
     bind_relay(m);

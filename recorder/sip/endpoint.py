@@ -19,23 +19,18 @@ import structlog
 from recorder import native
 from recorder.calls.dialing import Dialing
 from recorder.calls.events import DigitReceived, InfoReceived, Invite, Side
-from recorder.errors import InvalidRequestError, StartError
-from recorder.settings import Listener as ListenerSettings
+from recorder.errors import InvalidRequestError
 from recorder.settings import Settings
 from recorder.sip import translate
+from recorder.sip.accounts import Accounts, OnRegistered
 from recorder.sip.leg import Leg, Listener, guarded
+from recorder.sip.transports import Transports
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
 
 _POLL_MS = 10  # the longest that a command waits; signalling wakes the loop at once
 _CODEC_PRIORITIES = {"PCMU/8000": 255, "PCMA/8000": 254}
-_TRANSPORTS = {
-    ("udp", 4): pj.PJSIP_TRANSPORT_UDP,
-    ("udp", 6): pj.PJSIP_TRANSPORT_UDP6,
-    ("tcp", 4): pj.PJSIP_TRANSPORT_TCP,
-    ("tcp", 6): pj.PJSIP_TRANSPORT_TCP6,
-}
 
 
 @dataclass(slots=True)
@@ -53,10 +48,15 @@ class Endpoint:
     """The SIP stack and its thread.
 
     `on_invite(leg, invite)` runs on the sip thread, outside any callback of the stack, for each INVITE that comes in.
-    It sets `leg.listener` before it returns.
+    It sets `leg.listener` before it returns. `on_registered(trunk, whether)` runs there too, at each news.
     """
 
-    def __init__(self, settings: Settings, on_invite: Callable[[Leg, Invite], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_invite: Callable[[Leg, Invite], None],
+        on_registered: OnRegistered = lambda _trunk, _registered: None,
+    ) -> None:
         self.bound: tuple[str, ...] = ()
         self._settings = settings
         self._on_invite = on_invite
@@ -68,7 +68,8 @@ class Endpoint:
         self._stopping = False
         self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="sip")
-        self._account: Any = None
+        self._transports = Transports(settings)
+        self._accounts = Accounts(settings, self._invite, on_registered)
 
     # For other threads --------------------------------------------------------------------------------------------
 
@@ -119,8 +120,12 @@ class Endpoint:
 
     def dial(self, listener: Listener, dialing: Dialing) -> Leg:
         """Make the leg of a call that goes out, and send its INVITE. It is kept until it is gone."""
-        leg = Leg(self._account, Side.B, listener, self._remember, self._forget)
-        leg.dial(dialing, self.bound[0])
+        account, way = self._accounts.aimed(dialing, self._transports)
+        leg = Leg(account, Side.B, listener, self._remember, self._forget)
+        if way is not None:
+            leg.dial(dialing, way.home)
+        else:
+            leg.cannot_dial(dialing.target, "no entry of sip.listen has its transport and address family")
         return leg
 
     # The thread ---------------------------------------------------------------------------------------------------
@@ -193,52 +198,19 @@ class Endpoint:
         for codec in endpoint.codecEnum2():
             priority = _CODEC_PRIORITIES.get(codec.codecId.rsplit("/", 1)[0], 0)
             endpoint.codecSetPriority(codec.codecId, priority)
-        bound = [self._bind(endpoint, listener) for listener in sip.listen]
+        self._transports.open(endpoint)
         endpoint.libStart()
         endpoint.audDevManager().setNullDev()
         native.install_info(self._info)
-        self._account = _Account(self._invite)
-        self._account.create(self._account_config(bound[0]), True)
-        self.bound = tuple(bound)
-
-    def _bind(self, endpoint: Any, listener: ListenerSettings) -> str:
-        version = 6 if ":" in listener.host else 4
-        config = pj.TransportConfig()
-        config.port = listener.port
-        config.boundAddress = listener.host
-        try:
-            transport = endpoint.transportCreate(_TRANSPORTS[listener.transport, version], config)
-        except pj.Error as error:
-            raise StartError(
-                f"cannot listen for SIP on {listener.transport} {listener.host} port {listener.port}: {error.reason}; "
-                "end what holds the port, or change sip.listen"
-            ) from None
-        return str(endpoint.transportGetInfo(transport).localName)
-
-    def _account_config(self, address: str) -> Any:
-        media = self._settings.media
-        config = pj.AccountConfig()
-        config.idUri = f"sip:recorder@{address}"
-        config.natConfig.iceEnabled = False
-        config.natConfig.contactRewriteUse = 0
-        config.natConfig.viaRewriteUse = False
-        config.natConfig.sdpNatRewriteUse = 0
-        # With this on, pjsua sends a re-INVITE of its own whenever an answer holds more than one codec.
-        config.mediaConfig.lockCodecEnabled = False
-        config.mediaConfig.transportConfig.port = media.rtp_port_first
-        config.mediaConfig.transportConfig.portRange = media.rtp_port_last - media.rtp_port_first
-        if media.address is not None:
-            config.mediaConfig.transportConfig.boundAddress = media.address
-        if self._settings.sip.listen[0].host.count(":"):
-            config.mediaConfig.ipv6Use = pj.PJSUA_IPV6_ENABLED
-        return config
+        self._accounts.open(self._transports)
+        self.bound = self._transports.names
 
     def _close(self, endpoint: Any) -> None:
         self.bound = ()
         native.uninstall_info()
         if endpoint.libGetState() >= pj.PJSUA_STATE_INIT:
             endpoint.hangupAllCalls()
-        self._account = None
+            self._accounts.close(endpoint)
         # Every Python object of the stack has to go before the stack: their destructors call into it.
         self._legs.clear()
         self._gone.clear()
@@ -246,13 +218,14 @@ class Endpoint:
 
     # What the stack tells -----------------------------------------------------------------------------------------
 
-    def _invite(self, call_id: int, message: str, source: str) -> None:
+    def _invite(self, account: Any, call_id: int, message: str, source: str) -> None:
         time_ms = time.time_ns() // 1_000_000
-        leg = Leg(self._account, Side.A, None, self._remember, self._forget, call_id)
+        leg = Leg(account, Side.A, None, self._remember, self._forget, call_id)
 
         # Not from inside the stack's callback: it is still building the call, and may not be answered there.
         def begin() -> None:
             native.claim_info(call_id)
+            native.loosen(call_id)
             try:
                 invite = translate.invite(message, source, time_ms)
             except InvalidRequestError as error:
@@ -278,15 +251,6 @@ class Endpoint:
         if self._legs.get(leg.call_id) is leg:
             del self._legs[leg.call_id]
         self._gone.append(leg)
-
-
-class _Account(pj.Account):  # type: ignore[misc]  # pjsua2 ships no type information
-    def __init__(self, on_invite: Callable[[int, str, str], None]) -> None:
-        super().__init__()
-        self._on_invite = on_invite
-
-    def onIncomingCall(self, prm: Any) -> None:
-        guarded(lambda: self._on_invite(prm.callId, prm.rdata.wholeMsg, prm.rdata.srcAddress))
 
 
 def list_codecs() -> list[str]:

@@ -69,14 +69,18 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         try:
             self.makeCall(dialing.target, prm)
         except pj.Error as error:
-            _log.warning("dial_failed", target=dialing.target, error=error.reason)
-            self._end(0, "Cannot be dialed")
+            self.cannot_dial(dialing.target, error.reason)
             return
         if self.gone:
             return
         self.call_id = int(self.getId())
         self._remember(self)
         native.claim_info(self.call_id)
+
+    def cannot_dial(self, target: str, why: str) -> None:
+        """End a leg whose INVITE was never sent."""
+        _log.warning("dial_failed", target=target, error=why)
+        self._end(0, "Cannot be dialed")
 
     def progress(self, sip_status: int, phrase: str) -> None:
         """Send a provisional response; 183 carries SDP."""
@@ -144,6 +148,7 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
     def _on_state(self, event: Any) -> None:
         info = self.getInfo()
         self.sip_call_id = self.sip_call_id or info.callIdString
+        native.loosen(self.call_id if self.call_id >= 0 else info.id)
         outgoing = self.side is Side.B
         if info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
             local = event.type == pj.PJSIP_EVENT_TSX_STATE and event.body.tsxState.type in _NOT_HEARD
