@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from aiohttp.web import AppRunner
 from recorder import __version__, log, native, settings_files
 from recorder.calls.events import Invite
 from recorder.errors import RecorderError, StartError
-from recorder.exchange import Exchange
+from recorder.exchange import Exchange, Watched
 from recorder.library.index import Index
 from recorder.library.keeper import EndedCall, Keeper
 from recorder.library.recovery import find_unfinished, recording_name, recovered_manifest, reindex
@@ -39,7 +40,7 @@ from recorder.web.services import Services as WebServices
 
 _log = structlog.get_logger()
 
-_DISK_WATCH_S = 5.0
+_WATCH_S = 1.0
 _SWITCH_S = 0.0005  # signalling must not wait 5 ms, Python's default, for a thread that computes
 _FINISH_S = 60.0  # how long an ending process waits for the disk and the index
 
@@ -95,7 +96,7 @@ class _Recorder:
         with contextlib.ExitStack() as stack:
             index, exchange, endpoint = self._start(stack)
             web = await self._start_web(index, exchange, endpoint)
-            watch = asyncio.create_task(self._watch_disk())
+            watch = asyncio.create_task(self._watch(exchange, endpoint))
             try:
                 self._listen_for_signals()
                 # What is there now stays: the garbage collector need not look at it again, which takes tens of ms.
@@ -183,11 +184,16 @@ class _Recorder:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
 
-    async def _watch_disk(self) -> None:
+    async def _watch(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        """Look at what the machine has left, again and again, and let admission know."""
         while True:
+            disk_bytes: int | None = None
             with contextlib.suppress(OSError):
-                self._metrics.disk_free.set(shutil.disk_usage(self._folder).free)
-            await asyncio.sleep(_DISK_WATCH_S)
+                disk_bytes = (await asyncio.to_thread(shutil.disk_usage, self._folder)).free
+                self._metrics.disk_free.set(disk_bytes)
+            watched = Watched(_descriptors_left(), disk_bytes)
+            endpoint.post(partial(exchange.watch, watched))
+            await asyncio.sleep(_WATCH_S)
 
     async def _drain(self, exchange: Exchange) -> None:
         """Refuse new calls; let those that are up end by themselves, until the limit or a second signal."""
@@ -212,6 +218,11 @@ def _check_folder(folder: Path) -> None:
             f"recordings cannot be written to {folder}: {error.strerror}; "
             "change recording.folder or the folder's rights"
         ) from None
+
+
+def _descriptors_left() -> int:
+    """How many more files and sockets this process may open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def _raise_descriptor_limit() -> None:

@@ -5,11 +5,14 @@ Owned by the sip thread, but for the methods that say otherwise.
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
-from recorder.calls.admission import Admission
+from recorder.calls.admission import Admission, Room
 from recorder.calls.events import CallAdmitted, CallRefused, HangUpRequested, Invite
 from recorder.calls.routing import Decision, Identity, Router
 from recorder.errors import RecorderError
@@ -20,6 +23,21 @@ from recorder.sip.leg import Leg
 _log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What the machine had left when it was last looked at.
+
+    Attributes:
+        descriptors: how many more files and sockets the process might open.
+        disk_bytes: free space where recordings are written; None when that is not known.
+        legs: how many legs there were then.
+    """
+
+    descriptors: int = 1_000_000
+    disk_bytes: int | None = None
+    legs: int = 0
+
+
 class Exchange:
     """The calls of one recorder."""
 
@@ -28,6 +46,9 @@ class Exchange:
         self._services = services
         self._router = Router(services.settings)
         self._sessions: dict[str, Session] = {}
+        self._admitted: dict[str, str] = {}  # dialogId to trunk; those refused take no room until their ACK is there
+        self._trunk_calls: Counter[str] = Counter()
+        self._watched = Watched()
 
     def invite(self, leg: Leg, invite: Invite) -> None:
         """Take an INVITE that came in: it becomes a call that is dialed on, or one that is refused."""
@@ -36,6 +57,9 @@ class Exchange:
         identity = self._checked(identity)
         session = Session(self._services, leg, invite, decision, identity, self._released)
         self._sessions[identity.dialog_id] = session
+        if isinstance(event, CallAdmitted) and decision is not None:
+            self._admitted[identity.dialog_id] = decision.trunk
+            self._trunk_calls[decision.trunk] += 1
         metrics = self._services.metrics
         metrics.calls_started.inc()
         metrics.calls_live.inc()
@@ -55,17 +79,43 @@ class Exchange:
         for session in list(self._sessions.values()):
             session.post(HangUpRequested(reason))
 
+    def watch(self, watched: Watched) -> None:
+        """Take note of what the machine has left."""
+        self._watched = replace(watched, legs=self._services.endpoint.leg_count)
+
     def _judge(self, invite: Invite) -> tuple[CallAdmitted | CallRefused, Decision | None]:
-        refusal = self.admission.refusal(len(self._sessions))
-        if refusal is not None:
-            return CallRefused(503, refusal.reason, refusal.detail, refusal.retry_after_s), None
+        refused = self._services.metrics.calls_refused
         try:
             decision = self._router.decide(invite)
         except RecorderError as error:
             _log.warning("call_refused", source=invite.source, sip_call_id=invite.sip_call_id, error=str(error))
             reason = error.title.lower().replace(" ", "_")
+            refused.labels(reason, "").inc()
             return CallRefused(error.sip_status, reason, error.title), None
+        room = self._room(decision.trunk)
+        recorded = decision.unrecorded_because is None
+        refusal = self.admission.refusal(decision.trunk, room, time.monotonic(), recorded=recorded)
+        if refusal is not None:
+            refused.labels(refusal.reason, decision.trunk).inc()
+            return CallRefused(503, refusal.reason, refusal.detail, refusal.retry_after_s), replace(
+                decision, unrecorded_because="refused"
+            )
+        if recorded:
+            decision = replace(decision, unrecorded_because=self.admission.storage_trouble(room))
         return CallAdmitted(decision.targets), decision
+
+    def _room(self, trunk: str) -> Room:
+        endpoint, watched = self._services.endpoint, self._watched
+        # What has been opened since the watch: two sockets a leg, and a file or a connection.
+        opened = 3 * max(0, endpoint.leg_count - watched.legs)
+        return Room(
+            calls=len(self._admitted),
+            trunk_calls=self._trunk_calls[trunk],
+            legs=endpoint.legs_left,
+            descriptors=watched.descriptors - opened,
+            disk_bytes=watched.disk_bytes,
+            writer_lag_s=self._services.writer.lag_s,
+        )
 
     def _checked(self, identity: Identity) -> Identity:
         """Report what was replaced, and give a call whose dialogId is taken by a live one an id of its own."""
@@ -80,4 +130,7 @@ class Exchange:
 
     def _released(self, session: Session) -> None:
         del self._sessions[session.identity.dialog_id]
+        trunk = self._admitted.pop(session.identity.dialog_id, None)
+        if trunk is not None:
+            self._trunk_calls[trunk] -= 1
         self._services.metrics.calls_live.dec()

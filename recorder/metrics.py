@@ -27,6 +27,9 @@ class Metrics:
 
         self.calls_started = counter("calls_started_total", "INVITEs that became a call")
         self.calls_ended = counter("calls_ended_total", "Calls that ended, by how", "result", "reason")
+        self.calls_refused = counter(
+            "calls_refused_total", "Calls turned away before anything was spent on them, by why", "reason", "trunk"
+        )
         self.calls_live = gauge("calls_live", "Calls that are being set up or are up")
         self.call_setup = histogram("call_setup_seconds", "From the INVITE to the answer", _SETUP)
         self.calls_unrecorded = counter(

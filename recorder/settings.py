@@ -270,6 +270,9 @@ class Trunk(_Section):
     registration: Registration | None = None
     proxy: SipUri | None = None
     identity_headers: IdentityHeaders = IdentityHeaders()
+    max_calls: Annotated[int, Field(ge=1, le=2000)] | None = None
+    calls_per_second: Annotated[float, Field(gt=0, le=10000)] | None = None
+    calls_burst: Annotated[int, Field(ge=1, le=10000)] | None = None
 
 
 class Match(_Section):
@@ -345,6 +348,7 @@ class Recording(_Section):
     folder: FilePath = Path("recordings")
     block_ms: Annotated[int, Field(ge=20, le=1000)] = 400
     disk_floor_mb: Annotated[int, Field(ge=0)] = 512
+    when_disk_full: Literal["connect", "refuse"] = "connect"
 
 
 class Redaction(_Section):

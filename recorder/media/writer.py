@@ -67,6 +67,7 @@ class Writer:
         self._lock = threading.Lock()
         self._commands: deque[_Begin | _End] = deque()
         self._closed = False
+        self._due: float | None = None  # when the next round is to begin; None before the first
         self._live: dict[Recording, _Counted] = {}
 
     @property
@@ -107,6 +108,11 @@ class Writer:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    @property
+    def lag_s(self) -> float:
+        """How long ago the next round was due. Any thread may ask, also while the disk holds a round up."""
+        return max(0.0, time.monotonic() - self._due) if self._due is not None else 0.0
+
     def _submit(self, command: _Begin | _End) -> None:
         with self._lock:
             if self._closed:
@@ -123,7 +129,7 @@ class Writer:
             except Exception:  # noqa: BLE001 - without this thread nothing is recorded at all
                 _log.exception("writer_round_failed")
             # Rounds that were missed are not made up for: the next one takes all that has come meanwhile.
-            due = max(due + self._block_s, now)
+            self._due = due = max(due + self._block_s, now)
         with self._lock:
             self._closed = True
         self._obey()

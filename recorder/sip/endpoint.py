@@ -17,6 +17,7 @@ import pjsua2 as pj
 import structlog
 
 from recorder import native
+from recorder.calls.admission import PORTS_PER_LEG
 from recorder.calls.dialing import Dialing
 from recorder.calls.events import DigitReceived, InfoReceived, Invite, Side
 from recorder.errors import InvalidRequestError
@@ -65,6 +66,7 @@ class Endpoint:
         self._alarm_order = itertools.count()
         self._legs: dict[int, Leg] = {}
         self._gone: list[Leg] = []
+        self._most_legs = min(native.limits()["max_calls"], 2 * settings.sip.max_calls + 64)
         self._stopping = False
         self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="sip")
@@ -109,6 +111,18 @@ class Endpoint:
     def position(self) -> int:
         """Where the media clock stands, in samples: what every position in a recording is counted from."""
         return native.media_clock(self._settings.media.clock_rate_hz)
+
+    @property
+    def leg_count(self) -> int:
+        """How many legs there are, with those that only wait for their end."""
+        return len(self._legs)
+
+    @property
+    def legs_left(self) -> int:
+        """How many more legs there are RTP ports and places in the stack's tables for."""
+        media = self._settings.media
+        ports = (media.rtp_port_last - media.rtp_port_first + 1) // PORTS_PER_LEG
+        return min(ports, self._most_legs) - len(self._legs)
 
     # For the sip thread -------------------------------------------------------------------------------------------
 
@@ -179,7 +193,7 @@ class Endpoint:
         endpoint.libCreate()
         config = pj.EpConfig()
         config.uaConfig.threadCnt = 0  # this thread runs the events
-        config.uaConfig.maxCalls = min(native.limits()["max_calls"], 2 * sip.max_calls + 64)
+        config.uaConfig.maxCalls = self._most_legs
         config.uaConfig.userAgent = sip.user_agent
         config.logConfig.consoleLevel = config.logConfig.level = log_level
         config.logConfig.msgLogging = sip.log_messages

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.calls.admission import Admission
 from recorder.calls.events import Invite
 from recorder.calls.routing import Router
 from recorder.calls.targets import Target, in_order
@@ -181,13 +180,3 @@ def test_no_called_number_can_change_the_target_host(called: str) -> None:
     assert target.endswith("127.0.0.1:5070")
     assert target.count("@") <= 1
     assert not any(character in target for character in '\r\n <>"')
-
-
-def test_admission_has_a_limit_and_refuses_all_while_draining() -> None:
-    admission = Admission(Settings.model_validate({"sip": {"max_calls": 3}}))
-    assert admission.refusal(2) is None
-    assert admission.refusal(3) is not None
-    admission.draining = True
-    refusal = admission.refusal(0)
-    assert refusal is not None
-    assert refusal.reason == "draining"
