@@ -117,10 +117,11 @@ class Stall:
 class Heartbeat:
     """Wakes up a hundred times a second and notes when it was held up: by the machine, or by others that compute on it.
 
-    A hole that every recording has at such a moment says nothing of the recorder.
+    A hole that every recording has at such a moment says nothing of the recorder. `beats` counts how often it woke up.
     """
 
     def __init__(self) -> None:
+        self.beats = 0
         self.stalls: list[Stall] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -140,6 +141,7 @@ class Heartbeat:
             if now - last > _BEAT_S + _STALL_S:
                 self.stalls.append(Stall(time.time(), now - last - _BEAT_S))
             last = now
+            self.beats += 1
 
 
 def stolen_s() -> float | None:

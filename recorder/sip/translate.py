@@ -23,6 +23,8 @@ _COMPACT = {
 }
 _URI = re.compile(r"sips?:(?:(?P<user>[^@:\s<>]*)(?::[^@\s<>]*)?@)?[^\s<>]", re.IGNORECASE)
 _TEL = re.compile(r"tel:(?P<user>[^;>\s]+)", re.IGNORECASE)
+# Only at the start, where it may stand (section 25.1): looked for everywhere, many quotes take quadratic time.
+_QUOTED_NAME = re.compile(r'\s*"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 def invite(message: str, source: str, time_ms: int) -> Invite:
@@ -35,6 +37,8 @@ def invite(message: str, source: str, time_ms: int) -> Invite:
     Raises:
         InvalidRequestError: the text has no request line or no Call-ID.
     """
+    # SWIG makes a lone surrogate of each byte that is not UTF-8: neither the index nor a manifest could hold it.
+    message = message.encode(errors="replace").decode()
     request_line, _, rest = message.partition("\r\n")
     parts = request_line.split(" ")
     if len(parts) != 3:
@@ -73,7 +77,8 @@ def headers(text: str) -> dict[str, tuple[str, ...]]:
 
 def uri_of(name_addr: str) -> str:
     """The URI in a From, To or Contact value, without its header parameters."""
-    _, opened, inside = re.sub(r'"(?:[^"\\]|\\.)*"', "", name_addr).partition("<")
+    name = _QUOTED_NAME.match(name_addr)
+    _, opened, inside = name_addr[name.end() if name else 0 :].partition("<")
     return inside.partition(">")[0].strip() if opened else name_addr.partition(";")[0].strip()
 
 

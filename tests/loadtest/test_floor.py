@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,13 @@ import pytest
 from recorder.errors import StartError
 from recorder.loadtest import floor, measure
 from recorder.loadtest.measure import Heartbeat, Sampler, machine, udp_drops
+
+
+def eventually(question: Callable[[], bool], timeout_s: float = 20) -> None:
+    end = time.monotonic() + timeout_s
+    while not question():
+        assert time.monotonic() < end, f"not within {timeout_s} s"
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("shape", ["burst", "spread"])
@@ -45,25 +54,26 @@ def test_a_sampler_sees_this_process_work() -> None:
 
 
 def test_a_sampler_outlives_what_it_watches() -> None:
-    pid = os.fork()
-    if pid == 0:
-        time.sleep(0.3)
-        os._exit(0)
-    with Sampler(pid) as sampler:
-        os.waitpid(pid, 0)
-        time.sleep(0.6)
-    assert sampler.samples
+    with subprocess.Popen(["sleep", "60"]) as watched, Sampler(watched.pid) as sampler:
+        eventually(lambda: len(sampler.samples) >= 2)
+        watched.kill()
+        watched.wait()
+        eventually(lambda: not sampler._thread.is_alive())
+    seen = len(sampler.samples)
+    assert seen >= 2
+    sampler.stop()
+    assert len(sampler.samples) == seen
 
 
 def test_a_heartbeat_notes_when_it_was_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "_STALL_S", 100.0)
     with Heartbeat() as calm:
-        time.sleep(0.1)
+        eventually(lambda: calm.beats >= 5)
     assert calm.stalls == []
     monkeypatch.setattr(measure, "_STALL_S", -1.0)
     with Heartbeat() as nervous:
-        time.sleep(0.2)
-    assert nervous.stalls
+        eventually(lambda: nervous.beats >= 5)
+    assert len(nervous.stalls) == nervous.beats
 
 
 def test_udp_drops_of_no_ports() -> None:
