@@ -5,12 +5,14 @@ plain integers on both sides. What may be called from which thread is said with 
 """
 
 from recorder.native._native import (
+    CallProgress,
     InfoRequest,
     RtpTap,
     StreamStatistics,
     Tap,
     aim,
     answer_info,
+    call_progress,
     claim_info,
     conference_slot,
     connect,
@@ -27,6 +29,7 @@ from recorder.native._native import (
     log_to_stderr,
     loosen,
     media_clock,
+    omit_unheard_callbacks,
     openssl_version,
     part,
     pending_infos,
@@ -38,12 +41,14 @@ from recorder.native._native import (
 )
 
 __all__ = [
+    "CallProgress",
     "InfoRequest",
     "RtpTap",
     "StreamStatistics",
     "Tap",
     "aim",
     "answer_info",
+    "call_progress",
     "claim_info",
     "conference_slot",
     "connect",
@@ -60,6 +65,7 @@ __all__ = [
     "log_to_stderr",
     "loosen",
     "media_clock",
+    "omit_unheard_callbacks",
     "openssl_version",
     "part",
     "pending_infos",

@@ -160,6 +160,23 @@ class RtpTap:
     def _set_now(self, now: int) -> None:
         """Tests only: move the clock."""
 
+class CallProgress:
+    """Where a call's INVITE session stands."""
+
+    @property
+    def state(self) -> int:
+        """pjsua2's PJSIP_INV_STATE_…"""
+
+    @property
+    def status(self) -> int:
+        """SIP status of the last response, or of what ended the call; 0 for none."""
+
+    @property
+    def phrase(self) -> str: ...
+    @property
+    def sip_call_id(self) -> str:
+        """Its Call-ID; "" when the session is gone."""
+
 class StreamStatistics:
     """The audio stream of one call, as pjmedia and RTCP count it. `rx` is what the far end sent us."""
 
@@ -225,6 +242,12 @@ class InfoRequest:
     @property
     def headers(self) -> list[tuple[str, str]]:
         """All of them in order, name and value as sent, folded lines joined by one space."""
+
+def omit_unheard_callbacks() -> None:
+    """[sip] Have pjsua no longer bring to pjsua2 the many events that no Python method waits for. After libInit."""
+
+def call_progress(call_id: int) -> CallProgress:
+    """[sip] What a state callback asks for: a small part of `getInfo`, at a small part of its cost."""
 
 def conference_slot(call_id: int) -> int:
     """[sip] The bridge slot of a call's audio, -1 when it has none."""

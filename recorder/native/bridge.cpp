@@ -4,6 +4,8 @@
 
 #include <openssl/crypto.h>
 
+#include <stdexcept>
+
 namespace recorder {
 
 int conference_slot(int call_id) {
@@ -25,6 +27,34 @@ void disconnect(int source_slot, int sink_slot) {
 }
 
 void keep_python_off_the_media_thread() { pjmedia_conf_set_op_cb(pjsua_var.mconf, nullptr); }
+
+void omit_unheard_callbacks() {
+    pjsua_callback &callbacks = pjsua_var.ua_cfg.cb;
+    callbacks.on_call_tsx_state = nullptr;
+    callbacks.on_call_sdp_created = nullptr;
+    callbacks.on_stream_precreate = nullptr;
+    callbacks.on_stream_created2 = nullptr;
+    callbacks.on_call_media_transport_state = nullptr;
+    callbacks.on_call_media_event = nullptr;
+    callbacks.on_media_event = nullptr;
+}
+
+CallProgress call_progress(int call_id) {
+    require_sip_thread();
+    if (!is_call_id(call_id))
+        throw std::runtime_error("there is no such call");
+    const pjsua_call &call = pjsua_var.calls[call_id];
+    const auto text = [](const pj_str_t &from) { return std::string(from.ptr, static_cast<std::size_t>(from.slen)); };
+    // As pjsua's own call info has it: a call that is being hung up counts as disconnected, before its BYE is sent.
+    const bool over = call.hanging_up || call.inv == nullptr || call.inv->state >= PJSIP_INV_STATE_DISCONNECTED;
+    const bool by_cause = over && !call.hanging_up && call.inv != nullptr;
+    return {
+        .state = over ? PJSIP_INV_STATE_DISCONNECTED : call.inv->state,
+        .status = by_cause ? call.inv->cause : call.last_code,
+        .phrase = text(by_cause ? call.inv->cause_text : call.last_text),
+        .sip_call_id = call.inv != nullptr ? text(call.inv->dlg->call_id->id) : std::string(),
+    };
+}
 
 std::optional<StreamStatistics> stream_statistics(int call_id) {
     require_sip_thread();

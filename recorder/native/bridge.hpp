@@ -16,6 +16,20 @@ void disconnect(int source_slot, int sink_slot);
 // Endpoint is subclassed in Python, that takes the GIL in the middle of a tick. This ends the reports.
 void keep_python_off_the_media_thread();
 
+// pjsua2 takes every event of the stack to Python, after copying all that could be asked about it, whether a method waits
+// for it there or not. This takes those away that none does, at some 30 events a call. After libInit.
+void omit_unheard_callbacks();
+
+// What a call's state callback has to know, and no more: pjsua2's getInfo copies a hundred fields.
+struct CallProgress {
+    int state;  // pjsip_inv_state
+    int status; // SIP status of the last response, or of the ending
+    std::string phrase;
+    std::string sip_call_id;
+};
+
+CallProgress call_progress(int call_id);
+
 struct StreamStatistics {
     std::string codec;
     unsigned clock_rate_hz;

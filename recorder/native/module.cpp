@@ -231,6 +231,14 @@ void bind_bridge(nb::module_ &m) {
         .def_ro("remote_rtp_address", &StreamStatistics::remote_rtp_address)
         .def_ro("telephone_event_pt", &StreamStatistics::telephone_event_pt);
 
+    nb::class_<CallProgress>(m, "CallProgress")
+        .def_ro("state", &CallProgress::state)
+        .def_ro("status", &CallProgress::status)
+        .def_prop_ro("phrase", [](const CallProgress &progress) { return text(progress.phrase); })
+        .def_prop_ro("sip_call_id", [](const CallProgress &progress) { return text(progress.sip_call_id); });
+
+    m.def("omit_unheard_callbacks", &omit_unheard_callbacks);
+    m.def("call_progress", &call_progress, "call_id"_a, WithoutGil());
     m.def("conference_slot", &conference_slot, "call_id"_a, WithoutGil());
     m.def("connect", &recorder::connect, "source_slot"_a, "sink_slot"_a, WithoutGil());
     m.def("disconnect", &disconnect, "source_slot"_a, "sink_slot"_a, WithoutGil());

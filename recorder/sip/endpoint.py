@@ -207,6 +207,7 @@ class Endpoint:
         config.medConfig.sndAutoCloseTime = -1  # the bridge's clock runs without calls, too
         endpoint.libInit(config)
         native.log_to_stderr(log_level)
+        native.omit_unheard_callbacks()
         native.install_digits()
         native.install_relay()
         for codec in endpoint.codecEnum2():

@@ -135,7 +135,7 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
 
     def onCallState(self, prm: Any) -> None:
         """Translate a change of the INVITE session's state (RFC 3261, section 13)."""
-        guarded(lambda: self._on_state(prm.e))
+        guarded(lambda: self._on_state(prm))
 
     def onCallMediaState(self, _prm: Any) -> None:
         """Translate a completed offer/answer (RFC 3264)."""
@@ -145,19 +145,21 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         """Keep the counts of a stream that ends: at a BYE it is gone before anybody is told of the BYE."""
         guarded(self._on_stream_end)
 
-    def _on_state(self, event: Any) -> None:
-        info = self.getInfo()
-        self.sip_call_id = self.sip_call_id or info.callIdString
-        native.loosen(self.call_id if self.call_id >= 0 else info.id)
+    def _on_state(self, prm: Any) -> None:
+        # While makeCall runs, its own callbacks come before it has told us the id.
+        call_id = self.call_id if self.call_id >= 0 else self.getId()
+        progress = native.call_progress(call_id)
+        self.sip_call_id = self.sip_call_id or progress.sip_call_id or None
+        native.loosen(call_id)
         outgoing = self.side is Side.B
-        if info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
-            local = event.type == pj.PJSIP_EVENT_TSX_STATE and event.body.tsxState.type in _NOT_HEARD
-            self._end(int(info.lastStatusCode), info.lastReason, local)
-        elif info.state == pj.PJSIP_INV_STATE_EARLY and outgoing:
-            self._tell(LegRinging(int(info.lastStatusCode), info.lastReason))
-        elif info.state == pj.PJSIP_INV_STATE_CONNECTING and outgoing:
+        if progress.state == pj.PJSIP_INV_STATE_DISCONNECTED:
+            local = prm.e.type == pj.PJSIP_EVENT_TSX_STATE and prm.e.body.tsxState.type in _NOT_HEARD
+            self._end(progress.status, progress.phrase, local)
+        elif progress.state == pj.PJSIP_INV_STATE_EARLY and outgoing:
+            self._tell(LegRinging(progress.status, progress.phrase))
+        elif progress.state == pj.PJSIP_INV_STATE_CONNECTING and outgoing:
             self._tell(LegAnswered())
-        elif info.state == pj.PJSIP_INV_STATE_CONFIRMED and not outgoing:
+        elif progress.state == pj.PJSIP_INV_STATE_CONFIRMED and not outgoing:
             self._tell(LegConfirmed())
 
     def _on_media(self) -> None:

@@ -73,7 +73,7 @@ class Bench:
                 if voices is not None:
                     a, b = voices
                     a.begin(
-                        audio_port(self._eventually(lambda: next(iter(dialing.outcome().received(200)), None), "200"))
+                        audio_port(self.eventually(lambda: next(iter(dialing.outcome().received(200)), None), "200"))
                     )
                     b.begin(audio_port(callee.outcome().received("INVITE")[0]))
                 dialed = dialing.wait()
@@ -84,7 +84,7 @@ class Bench:
 
     def cdr(self, call: Call) -> dict[str, Any]:
         """The call's detail record, once it is indexed."""
-        return self._eventually(
+        return self.eventually(
             lambda: next(
                 (cdr for cdr in self.subject.api.get("cdrs")["cdrs"] if cdr["a_sip_call_id"] == call.sip_call_id), None
             ),
@@ -100,7 +100,8 @@ class Bench:
         return Kept(path, samples, rate, json.loads(path.with_suffix(".json").read_text()))
 
     @staticmethod
-    def _eventually(question: Callable[[], Any], what: str, timeout_s: float = 10) -> Any:
+    def eventually(question: Callable[[], Any], what: str, timeout_s: float = 10) -> Any:
+        """The first answer that is not None; fails when there is none in time."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
             answer = question()
@@ -125,7 +126,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     silent = {"name": "silent", "match": {"called": "9.*"}, "target": f"sip:{{user}}@127.0.0.1:{silent_port(subject)}"}
     subject.configuration["routes"].insert(0, silent)
     with subject:
-        yield Bench(subject)
+        bench = Bench(subject)
+        yield bench
+        bench.eventually(lambda: True if not subject.api.get("calls")["calls"] else None, "the end of every call")
         assert subject.stop() == 0, subject.log_tail()
     assert subject.trouble() == []
 
