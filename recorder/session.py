@@ -26,6 +26,7 @@ from recorder.calls.actions import (
     HangUpLeg,
     JoinMedia,
     ProgressLeg,
+    Reinvite,
     ReleaseCall,
     ReportTarget,
     SendDigit,
@@ -37,7 +38,7 @@ from recorder.calls.actions import (
 from recorder.calls.call import Call, Limits
 from recorder.calls.cdr import CallDetailRecord
 from recorder.calls.dialing import Dialing
-from recorder.calls.events import Event, HangUpRequested, Invite, LegTrying, Side, Timer, TimerExpired
+from recorder.calls.events import Event, HangUpRequested, Invite, LegTrying, ReinviteEnded, Side, Timer, TimerExpired
 from recorder.calls.recording_control import Control, Verb
 from recorder.calls.routing import Decision, Identity
 from recorder.calls.targets import Target
@@ -153,12 +154,15 @@ class Session:
                 self._legs[Side.B].abandon()
             case ReportTarget(target):
                 _log.warning("target_failed", dialog_id=self.identity.dialog_id, target=target.uri)
-            case ProgressLeg(sip_status, phrase):
-                self._legs[Side.A].progress(sip_status, phrase)
+            case ProgressLeg(sip_status, phrase, media):
+                self._legs[Side.A].progress(sip_status, phrase, media)
             case AnswerLeg():
                 self._legs[Side.A].accept()
             case JoinMedia():
                 self._join()
+            case Reinvite(side, direction):
+                if not self._legs[side].reinvite(direction):
+                    self.post(ReinviteEnded(side, 491))  # another one is under way: as if it had met that
             case StartRecording():
                 self._start_recording()
             case StopRecording():
@@ -207,7 +211,7 @@ class Session:
         if relayed and not self._relayed:
             native.disconnect(a.slot, b.slot)
             native.disconnect(b.slot, a.slot)
-        elif not relayed:
+        elif not relayed and a.slot >= 0 and b.slot >= 0:  # a leg that is held both ways is not in the bridge
             native.connect(a.slot, b.slot)
             native.connect(b.slot, a.slot)
         self._relayed = relayed

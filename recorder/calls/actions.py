@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recorder.calls.events import Side, Timer
+from recorder.calls.events import Direction, Side, Timer
 from recorder.calls.recording_control import Control
 from recorder.calls.targets import Target
 from recorder.calls.termination import Termination
@@ -31,10 +31,11 @@ class ReportTarget:
 
 @dataclass(frozen=True, slots=True)
 class ProgressLeg:
-    """Send a provisional response on the A leg; 183 carries our SDP, so that early media can flow."""
+    """Send a provisional response on the A leg; with `media` it carries our SDP, so that early media can flow."""
 
     sip_status: int
     phrase: str
+    media: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,14 @@ class AnswerLeg:
 @dataclass(frozen=True, slots=True)
 class JoinMedia:
     """Connect the audio of both legs, and the taps if the call is recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reinvite:
+    """Tell a leg by re-INVITE which way audio goes now. `ReinviteEnded` follows."""
+
+    side: Side
+    direction: Direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +142,7 @@ Action = (
     | ProgressLeg
     | AnswerLeg
     | JoinMedia
+    | Reinvite
     | StartRecording
     | StopRecording
     | HangUpLeg

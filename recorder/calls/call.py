@@ -35,6 +35,7 @@ from recorder.calls.events import (
     CallAdmitted,
     CallRefused,
     DigitReceived,
+    DirectionAsked,
     Event,
     HangUpRequested,
     InfoReceived,
@@ -44,10 +45,12 @@ from recorder.calls.events import (
     LegMediaActive,
     LegRinging,
     LegTrying,
+    ReinviteEnded,
     Side,
     Timer,
     TimerExpired,
 )
+from recorder.calls.holding import Holding
 from recorder.calls.recording_control import parse
 from recorder.calls.targets import Attempt, Target, is_worth_another
 from recorder.calls.termination import Termination
@@ -102,6 +105,8 @@ class Call:
         self._media: set[Side] = set()
         self._gone: set[Side] = set()
         self._dialed = False
+        self._ringing: LegRinging | None = None  # its SDP is being negotiated
+        self._holding = {side: Holding(side) for side in Side}
 
     def handle(self, event: Event, now: float) -> Actions:
         """Apply one event; return what is to be done about it.
@@ -129,6 +134,8 @@ class Call:
         self._heard = False
         self._gone.discard(Side.B)
         self._media.discard(Side.B)
+        self._ringing = None
+        self._holding[Side.A] = Holding(Side.A)
         return [DialLeg(target), StartTimer(Timer.SETUP, target.setup_timeout_s or self.limits.setup_timeout_s)]
 
     def _close_attempt(self, sip_status: int | None, reason: str | None, now: float) -> None:
@@ -148,10 +155,10 @@ class Call:
         self._heard = True
         if self.rang_at is None:
             self.rang_at = now
-        if event.sip_status == 183 and Side.B not in self._media:
-            # No SDP came with it: ours may not promise media that is not there, so that it goes on as plain progress.
-            return [ProgressLeg(180, "Ringing")]
-        return [ProgressLeg(event.sip_status, event.phrase)]
+        if event.media and Side.B not in self._media:
+            self._ringing = event  # goes on once that has become media: ours may not promise what is not there
+            return []
+        return [ProgressLeg(event.sip_status, event.phrase, event.media)]
 
     def _answer(self, _event: LegAnswered, now: float) -> Actions:
         self.state = State.ANSWERED
@@ -169,13 +176,14 @@ class Call:
     def _confirm(self, _event: LegConfirmed, now: float) -> Actions:
         self.state = State.UP
         self.confirmed_at = now
-        return []
+        return [action for holding in self._holding.values() for action in holding.begin()]
 
     def _early_media(self, event: LegMediaActive, _now: float) -> Actions:
         self._media.add(event.side)
-        if event.side is Side.B:
-            return [ProgressLeg(183, "Session Progress"), *self._join()]
-        return self._join()
+        ringing, self._ringing = self._ringing, None
+        if event.side is Side.A or ringing is None:
+            return self._join()
+        return [ProgressLeg(ringing.sip_status, ringing.phrase, media=True), *self._join()]
 
     def _answered_media(self, event: LegMediaActive, now: float) -> Actions:
         self._media.add(event.side)
@@ -184,6 +192,12 @@ class Call:
     def _media_up(self, event: LegMediaActive, _now: float) -> Actions:
         self._media.add(event.side)
         return self._join()
+
+    def _asked(self, event: DirectionAsked, _now: float) -> Actions:
+        return self._holding[event.side.other].want(event.direction)
+
+    def _reinvited(self, event: ReinviteEnded, _now: float) -> Actions:
+        return self._holding[event.side].ended(event.sip_status)
 
     def _join(self) -> Actions:
         return [JoinMedia()] if len(self._media) == 2 else []
@@ -217,6 +231,8 @@ class Call:
         if self.state is State.ACCEPTED and event.side is Side.A and event.sip_status >= 300:
             # RFC 3261, section 13.3.1.4: a 2xx whose ACK never comes ends the session.
             ending = Termination("failed", "no_ack", event.sip_status)
+        elif event.expired:
+            ending = Termination("failed", "session_expired")
         elif event.sip_status >= 300:
             ending = Termination("failed", f"{'caller' if event.side is Side.A else 'callee'}_lost")
         else:
@@ -239,7 +255,9 @@ class Call:
             return [report, AbandonLeg(), *self._try_next(now)]
         return [report, *self._end(Termination("failed", "unreachable", 408), now, 408, "Request Timeout")]
 
-    def _too_long(self, event: TimerExpired, now: float) -> Actions:
+    def _time_is_up(self, event: TimerExpired, now: float) -> Actions:
+        if event.timer in (Timer.REINVITE_A, Timer.REINVITE_B):
+            return self._holding[Side.A if event.timer is Timer.REINVITE_A else Side.B].retry()
         if event.timer is not Timer.LENGTH:
             return []
         return self._end(Termination("completed", "max_duration"), now, 200, "")
@@ -253,7 +271,7 @@ class Call:
 
     def _info(self, event: InfoReceived, _now: float) -> Actions:
         try:
-            control = parse(event)
+            control = parse(event) if event.method == "INFO" else None
         except InvalidRequestError as error:
             return [AnswerInfo(event.token, error.sip_status, str(error))]
         if control is not None:
@@ -315,8 +333,10 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     (State.ANSWERED, LegMediaActive): Call._answered_media,
     **{(state, LegEnded): Call._leg_ended_early for state in _BEFORE_ACCEPT},
     (State.ACCEPTED, LegConfirmed): Call._confirm,
-    **{(state, TimerExpired): Call._too_long for state in _AFTER_ACCEPT},
+    **{(state, TimerExpired): Call._time_is_up for state in _AFTER_ACCEPT},
     **{(state, LegMediaActive): Call._media_up for state in _AFTER_ACCEPT},
+    **{(state, DirectionAsked): Call._asked for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
+    **{(state, ReinviteEnded): Call._reinvited for state in _AFTER_ACCEPT},
     **{(state, LegEnded): Call._leg_ended for state in _AFTER_ACCEPT},
     **{(state, InfoReceived): Call._info for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
     **{(state, DigitReceived): Call._digit for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
@@ -325,7 +345,7 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     (State.ENDING, LegEnded): Call._other_leg_ended,
     (State.ENDING, InfoReceived): Call._late_info,
     **{(State.ENDING, kind): Call._ignore for kind in
-       (LegTrying, LegRinging, LegAnswered, LegConfirmed, LegMediaActive,
-        DigitReceived, TimerExpired, HangUpRequested)},
+       (LegTrying, LegRinging, LegAnswered, LegConfirmed, LegMediaActive, DirectionAsked, ReinviteEnded, DigitReceived,
+        TimerExpired, HangUpRequested)},
 }
 # fmt: on

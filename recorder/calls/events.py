@@ -22,11 +22,22 @@ class Side(Enum):
 
 
 class Timer(Enum):
-    """The limits on a call: for a target's first sign, for the answer, and for its length."""
+    """The limits on a call (a target's first sign, the answer, its length), and the pauses before another re-INVITE."""
 
     SETUP = "setup"
     RING = "ring"
     LENGTH = "length"
+    REINVITE_A = "reinvite_a"
+    REINVITE_B = "reinvite_b"
+
+
+class Direction(Enum):
+    """Which way audio goes, in SDP's words, as its sender says it: `SENDONLY` is "I speak and will not listen"."""
+
+    SENDRECV = "sendrecv"
+    SENDONLY = "sendonly"
+    RECVONLY = "recvonly"
+    INACTIVE = "inactive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +86,11 @@ class LegTrying:
 
 @dataclass(frozen=True, slots=True)
 class LegRinging:
-    """The B leg sent a provisional response (101 to 199)."""
+    """The B leg sent a provisional response (101 to 199); `media` says whether SDP came with it."""
 
     sip_status: int
     phrase: str
+    media: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +105,25 @@ class LegConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class LegMediaActive:
-    """A leg has negotiated media, for the first time or anew."""
+    """A leg has negotiated media, for the first time or anew; it may be held."""
 
     side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionAsked:
+    """The far end of a leg has changed which way audio goes, by re-INVITE or UPDATE: a hold, or its end."""
+
+    side: Side
+    direction: Direction
+
+
+@dataclass(frozen=True, slots=True)
+class ReinviteEnded:
+    """A re-INVITE of ours has its final response; 491 also when it could not be sent."""
+
+    side: Side
+    sip_status: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +132,19 @@ class LegEnded:
 
     `sip_status` is the final status of the INVITE, or what ended the dialog (200 for a BYE); 0 if there was none.
     `local`: the far side did not send it; the stack gave up on it (408 after timer B, 503 when it cannot be reached).
+    `expired`: no refresh came within the session interval (RFC 4028, section 10).
     """
 
     side: Side
     sip_status: int
     phrase: str
     local: bool = False
+    expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class InfoReceived:
-    """A SIP INFO came in on a leg (RFC 6086).
+    """A SIP INFO came in on a leg (RFC 6086), or another request that is passed on like one: `method` says which.
 
     `token` names the request to the shell. `headers` holds (name, value) pairs in the order of the wire.
     """
@@ -124,6 +154,7 @@ class InfoReceived:
     content_type: str
     body: bytes
     headers: tuple[tuple[str, str], ...]
+    method: str = "INFO"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +187,8 @@ Event = (
     | LegAnswered
     | LegConfirmed
     | LegMediaActive
+    | DirectionAsked
+    | ReinviteEnded
     | LegEnded
     | InfoReceived
     | DigitReceived

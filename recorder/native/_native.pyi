@@ -221,7 +221,10 @@ class StreamStatistics:
         """Payload type of incoming RFC 4733 digits, -1 when not negotiated."""
 
 class InfoRequest:
-    """An INFO that came in within a dialog. Bytes that are not UTF-8 come as lone surrogates."""
+    """An INFO, or another request to pass on, that came in within a dialog.
+
+    Bytes that are not UTF-8 come as lone surrogates.
+    """
 
     @property
     def call_id(self) -> int:
@@ -230,6 +233,10 @@ class InfoRequest:
     @property
     def token(self) -> int:
         """What to answer or forward it by; never used twice in a process."""
+
+    @property
+    def method(self) -> str:
+        """INFO, or any other method that the stack has no use for."""
 
     @property
     def content_type(self) -> str:
@@ -312,6 +319,34 @@ def forward_info(token: int, call_id: int) -> bool:
 def pending_infos() -> int:
     """[sip] INFOs that have not had their final answer, forwarded ones included."""
 
+def install_dialog() -> None:
+    """[sip] Have holds said the old way understood, and offers answered with the other leg's codec.
+
+    After `Endpoint.libStart`. It takes the place of pjsua2's `onCallRxOffer`.
+    """
+
+def asked_direction(call_id: int) -> str | None:
+    """[sip] What the far end asks of us in its last SDP: sendrecv, sendonly (it sends), recvonly or inactive.
+
+    None before there is any, and when it only answered an offer of ours that asked for less than sendrecv.
+    """
+
+def progress(call_id: int, code: int, phrase: str, media: bool) -> bool:
+    """[sip] Send a provisional response with exactly this code, 101 to 199, with SDP (`media`) or without.
+
+    There is none with an INVITE that brought no offer. False when it can no longer be sent.
+    """
+
+def reinvite(call_id: int, direction: str) -> bool:
+    """[sip] Send a re-INVITE that offers this direction: sendrecv, sendonly (we send), recvonly or inactive.
+
+    Offers that come later are answered with no more than it. False when none can be sent now (another is under way, the
+    call is not up): try again later (RFC 3261, section 14.1). The outcome is in `take_reinvites`.
+    """
+
+def take_reinvites() -> list[tuple[int, int]]:
+    """[sip] The re-INVITEs of ours that have ended since the last call: pjsua's number of the call, final status."""
+
 def install_digits() -> None:
     """[sip] Have telephone events (RFC 4733) kept for `take_digits`. After `Endpoint.libInit`.
 
@@ -345,7 +380,8 @@ def install_relay() -> None:
 def join(call_a: int, call_b: int) -> bool:
     """[sip] Relay RTP and RTCP between two calls, packet by packet, instead of what their streams would send.
 
-    False when they have not negotiated the same codec: the bridge has to join them then. Again after a re-INVITE.
+    False when they have not negotiated the same codec, or one of them is held: the bridge has to join them then. Again
+    after a re-INVITE.
     """
 
 def part(call_id: int) -> None:

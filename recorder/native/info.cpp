@@ -1,8 +1,10 @@
 #include "info.hpp"
 
+#include "dialog.hpp"
 #include "pj.hpp"
 
 #include <algorithm>
+#include <array>
 #include <stdexcept>
 #include <unordered_map>
 #include <utility>
@@ -20,6 +22,7 @@ struct Pending {
     pjsip_transaction *transaction;
     pjsip_tx_data *response; // made from the request while it was there; status and content come later
     std::shared_ptr<const WireMessage> message;
+    pjsip_method method; // in the response's memory
     pj_time_val received;
     pjsip_dialog *far_dialog; // null until it has been sent on
 };
@@ -29,7 +32,9 @@ std::uint64_t last_token = 0;
 std::shared_ptr<InfoHandler> handler; // shared: it may be uninstalled while it runs
 pj_timer_entry sweep_timer;
 
-const pjsip_method kInfoMethod = {PJSIP_OTHER_METHOD, {const_cast<char *>("INFO"), 4}};
+// What the stack does itself. Any other request within a dialog, known or unknown, is ours.
+constexpr std::array<std::string_view, 8> kMethodsOfTheStack = {"INVITE", "ACK",   "BYE",   "CANCEL",
+                                                                "PRACK",  "REFER", "UPDATE", "SUBSCRIBE"};
 
 pj_bool_t on_rx_request(pjsip_rx_data *rdata);
 void on_tsx_state_first(pjsip_transaction *transaction, pjsip_event *event);
@@ -85,6 +90,8 @@ void *as_mod_data(std::uint64_t token) { return reinterpret_cast<void *>(static_
 std::uint64_t token_of(const pjsip_transaction *transaction) {
     return reinterpret_cast<std::uintptr_t>(transaction->mod_data[first_usage.id]);
 }
+
+std::string_view view(const pj_str_t &text) { return {text.ptr, static_cast<std::size_t>(text.slen)}; }
 
 pj_str_t borrow(const std::string &text) {
     return {const_cast<char *>(text.data()), static_cast<pj_ssize_t>(text.size())};
@@ -181,12 +188,22 @@ void on_sweep(pj_timer_heap_t *, pj_timer_entry *) {
         schedule_sweep();
 }
 
+bool is_ours(const pjsip_msg *request) {
+    const std::string_view method = view(request->line.req.method.name);
+    if (method == "NOTIFY") { // of a transfer (RFC 3515): the stack's
+        const pj_str_t name = pj_str(const_cast<char *>("Event")), short_name = pj_str(const_cast<char *>("o"));
+        const auto *event = static_cast<const pjsip_generic_string_hdr *>(
+            pjsip_msg_find_hdr_by_names(request, &name, &short_name, nullptr));
+        return event == nullptr || view(event->hvalue).substr(0, 5) != "refer";
+    }
+    return std::find(kMethodsOfTheStack.begin(), kMethodsOfTheStack.end(), method) == kMethodsOfTheStack.end();
+}
+
 // The endpoint calls this for every request outside dialogs too.
 pj_bool_t on_rx_request(pjsip_rx_data *rdata) {
     // Only claimed here. It is answered from on_tsx_state, when the transaction has seen the request: pjsua2 reads the
     // transaction's state when an answer goes out.
-    return handler && pjsip_rdata_get_dlg(rdata) != nullptr &&
-           pjsip_method_cmp(&rdata->msg_info.msg->line.req.method, &kInfoMethod) == 0;
+    return handler && pjsip_rdata_get_dlg(rdata) != nullptr && is_ours(rdata->msg_info.msg);
 }
 
 void receive(pjsip_dialog *dialog, pjsip_transaction *transaction, pjsip_rx_data *rdata) {
@@ -196,7 +213,8 @@ void receive(pjsip_dialog *dialog, pjsip_transaction *transaction, pjsip_rx_data
         return;
     const std::uint64_t token = ++last_token;
     auto message = std::make_shared<const WireMessage>(content_of(rdata));
-    Pending info{dialog, transaction, response, message, {}, nullptr};
+    Pending info{dialog, transaction, response, message, {}, {}, nullptr};
+    pjsip_method_copy(response->pool, &info.method, &transaction->method);
     pj_gettickcount(&info.received);
     transaction->mod_data[first_usage.id] = as_mod_data(token);
     pending.emplace(token, std::move(info));
@@ -206,7 +224,14 @@ void receive(pjsip_dialog *dialog, pjsip_transaction *transaction, pjsip_rx_data
         finish(token, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
         return;
     }
-    if (!(*handle)(InfoRequest{static_cast<int>(call->index), token, std::move(message)}))
+    if (transaction->method.id == PJSIP_OPTIONS_METHOD) { // asks for what we can do (RFC 3261, section 11)
+        for (const int header : {PJSIP_H_ACCEPT, PJSIP_H_ALLOW, PJSIP_H_SUPPORTED})
+            if (const pjsip_hdr *capability = pjsip_endpt_get_capability(dialog->endpt, header, nullptr))
+                pjsip_msg_add_hdr(response->msg, static_cast<pjsip_hdr *>(pjsip_hdr_clone(response->pool, capability)));
+        finish(token, PJSIP_SC_OK);
+        return;
+    }
+    if (!(*handle)(InfoRequest{static_cast<int>(call->index), token, std::string(view(transaction->method.name)), std::move(message)}))
         finish(token, PJSIP_SC_INTERNAL_SERVER_ERROR);
     if (!pending.empty())
         schedule_sweep();
@@ -228,18 +253,20 @@ void pass_back(std::uint64_t token, const pjsip_transaction *transaction, const 
 
 void on_tsx_state_first(pjsip_transaction *transaction, pjsip_event *event) {
     pjsip_dialog *dialog = pjsip_tsx_get_dlg(transaction);
-    if (dialog == nullptr || pjsip_method_cmp(&transaction->method, &kInfoMethod) != 0)
+    if (dialog == nullptr)
         return;
     const auto &change = event->body.tsx_state;
     if (transaction->role == PJSIP_ROLE_UAS) {
-        if (transaction->state == PJSIP_TSX_STATE_TRYING && change.type == PJSIP_EVENT_RX_MSG)
-            receive(dialog, transaction, change.src.rdata);
-        else if (transaction->state == PJSIP_TSX_STATE_TERMINATED) {
+        if (transaction->state == PJSIP_TSX_STATE_TRYING && change.type == PJSIP_EVENT_RX_MSG) {
+            if (is_ours(change.src.rdata->msg_info.msg))
+                receive(dialog, transaction, change.src.rdata);
+        } else if (transaction->state == PJSIP_TSX_STATE_TERMINATED) {
             const auto entry = pending.extract(token_of(transaction));
             if (!entry.empty()) // ended by force, with no answer
                 pjsip_tx_data_dec_ref(entry.mapped().response);
         }
-    } else if (transaction->state >= PJSIP_TSX_STATE_COMPLETED && change.prev_state < PJSIP_TSX_STATE_COMPLETED) {
+    } else if (token_of(transaction) != 0 && transaction->state >= PJSIP_TSX_STATE_COMPLETED &&
+               change.prev_state < PJSIP_TSX_STATE_COMPLETED) {
         pass_back(token_of(transaction), transaction, event);
     }
     if (token_of(transaction) != 0)
@@ -251,6 +278,7 @@ void on_tsx_state_last(pjsip_transaction *transaction, pjsip_event *) {
     if (dialog == nullptr)
         return;
     IsolatedInvite::end(dialog);
+    reinvite_may_have_ended(dialog, transaction);
     // The invite session has seen this event now; it may have been the dialog's last.
     if (!pending.empty() && !is_alive(dialog))
         finish_where(&verdict_of_dialogs);
@@ -270,28 +298,10 @@ void add_usages(pjsip_dialog *dialog) {
             require(pjsip_dlg_add_usage(dialog, usage, nullptr), "cannot claim the INFOs of the dialog");
 }
 
-// A call's dialog, locked for as long as this lives.
-class LockedDialog {
-  public:
-    explicit LockedDialog(int call_id) {
-        if (is_call_id(call_id) && acquire_call("INFO", call_id, &call, &dialog) != PJ_SUCCESS)
-            dialog = nullptr;
-    }
-    ~LockedDialog() {
-        if (dialog != nullptr)
-            pjsip_dlg_dec_lock(dialog);
-    }
-    LockedDialog(const LockedDialog &) = delete;
-    LockedDialog &operator=(const LockedDialog &) = delete;
-
-    bool takes_requests() const {
-        return dialog != nullptr && !call->hanging_up && is_alive(dialog) &&
-               dialog->state == PJSIP_DIALOG_STATE_ESTABLISHED && dialog->remote.info->tag.slen > 0;
-    }
-
-    pjsua_call *call = nullptr;
-    pjsip_dialog *dialog = nullptr;
-};
+bool takes_requests(const LockedCall &leg) {
+    return leg.dialog != nullptr && !leg.call->hanging_up && is_alive(leg.dialog) &&
+           leg.dialog->state == PJSIP_DIALOG_STATE_ESTABLISHED && leg.dialog->remote.info->tag.slen > 0;
+}
 
 } // namespace
 
@@ -319,7 +329,7 @@ void claim_info(int call_id) {
     require_sip_thread();
     if (first_usage.id < 0 || last_usage.id < 0)
         throw std::runtime_error("install_info comes before claim_info");
-    const LockedDialog leg(call_id);
+    const LockedCall leg("INFO", call_id);
     if (leg.dialog == nullptr)
         throw std::runtime_error("call " + std::to_string(call_id) + " has no dialog");
     add_usages(leg.dialog);
@@ -342,12 +352,12 @@ bool forward_info(std::uint64_t token, int call_id) {
     const auto found = pending.find(token);
     if (found == pending.end() || found->second.far_dialog != nullptr)
         return false;
-    const LockedDialog leg(call_id);
-    if (!leg.takes_requests())
+    const LockedCall leg("INFO", call_id);
+    if (!takes_requests(leg))
         return false;
     add_usages(leg.dialog);
     pjsip_tx_data *request = nullptr;
-    if (pjsip_dlg_create_request(leg.dialog, &kInfoMethod, -1, &request) != PJ_SUCCESS)
+    if (pjsip_dlg_create_request(leg.dialog, &found->second.method, -1, &request) != PJ_SUCCESS)
         return false;
     const WireMessage &message = *found->second.message;
     if (pjsua_var.ua_cfg.user_agent.slen > 0) // as pjsua's own requests

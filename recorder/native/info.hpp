@@ -1,4 +1,5 @@
 // SIP INFO within a dialog (RFC 6086): handed to the application, answered by it now or later, or sent on to another leg.
+// So is every other request within a dialog that the stack has no use for: MESSAGE, NOTIFY, methods yet to be invented.
 //
 // Everything here belongs to the sip thread; nothing is locked. pjsua runs with no worker threads of its own, so every
 // callback comes from inside libHandleEvents on that thread.
@@ -19,6 +20,7 @@ namespace recorder {
 struct InfoRequest {
     int call_id;
     std::uint64_t token;
+    std::string method;
     std::shared_ptr<const WireMessage> message;
 };
 

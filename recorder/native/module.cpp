@@ -7,6 +7,7 @@
 // letting go of it.
 
 #include "bridge.hpp"
+#include "dialog.hpp"
 #include "digits.hpp"
 #include "info.hpp"
 #include "log.hpp"
@@ -257,6 +258,7 @@ void bind_info(nb::module_ &m) {
     nb::class_<InfoRequest>(m, "InfoRequest")
         .def_ro("call_id", &InfoRequest::call_id)
         .def_ro("token", &InfoRequest::token)
+        .def_ro("method", &InfoRequest::method)
         .def_prop_ro("content_type", [](const InfoRequest &r) { return text(r.message->content_type); })
         .def_prop_ro("body", [](const InfoRequest &r) { return nb::bytes(r.message->body.data(), r.message->body.size()); })
         .def_prop_ro("headers", [](const InfoRequest &r) { return header_list(r.message->headers); });
@@ -280,6 +282,14 @@ void bind_info(nb::module_ &m) {
 
 void bind_probe(nb::module_ &m) {
     m.def("has_response", &has_response, "call_id"_a, WithoutGil());
+}
+
+void bind_dialog(nb::module_ &m) {
+    m.def("install_dialog", &install_dialog, WithoutGil());
+    m.def("asked_direction", &asked_direction, "call_id"_a, WithoutGil());
+    m.def("progress", &progress, "call_id"_a, "code"_a, "phrase"_a, "media"_a, WithoutGil());
+    m.def("reinvite", &reinvite, "call_id"_a, "direction"_a, WithoutGil());
+    m.def("take_reinvites", &take_reinvites);
 }
 
 void bind_digits(nb::module_ &m) {
@@ -329,6 +339,7 @@ void bind_transports(nb::module_ &m) {
 
 NB_MODULE(_native, m) {
     bind_transports(m);
+    bind_dialog(m);
     bind_digits(m);
     bind_probe(m);
     bind_relay(m);

@@ -20,4 +20,22 @@ void require(pj_status_t status, const char *what);
 
 bool is_call_id(int call_id);
 
+// A call's dialog, locked for as long as this lives. Both are null when there is no such call.
+class LockedCall {
+  public:
+    LockedCall(const char *purpose, int call_id) {
+        if (!is_call_id(call_id) || acquire_call(purpose, call_id, &call, &dialog) != PJ_SUCCESS)
+            call = nullptr, dialog = nullptr;
+    }
+    ~LockedCall() {
+        if (dialog != nullptr)
+            pjsip_dlg_dec_lock(dialog);
+    }
+    LockedCall(const LockedCall &) = delete;
+    LockedCall &operator=(const LockedCall &) = delete;
+
+    pjsua_call *call = nullptr;
+    pjsip_dialog *dialog = nullptr;
+};
+
 } // namespace recorder

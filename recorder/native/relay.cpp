@@ -35,6 +35,8 @@ struct Leg {
     PayloadMap payloads{};
     std::shared_ptr<RtpRing> ring;
     std::atomic<bool> joined{false};
+
+    int partner = PJSUA_INVALID_ID; // [sip]
 };
 
 Leg *leg_of(pjmedia_transport *transport) { return reinterpret_cast<Leg *>(transport); }
@@ -248,6 +250,9 @@ bool same_codec(const pjmedia_stream_info &a, const pjmedia_stream_info &b) {
 PayloadMap payload_map(const pjmedia_stream_info &from, const pjmedia_stream_info &to) {
     PayloadMap map;
     map.fill(kDropped);
+    // RFC 3264, section 8.4: nothing is sent to a leg that has said that it will not listen.
+    if ((from.dir & PJMEDIA_DIR_DECODING) == 0 || (to.dir & PJMEDIA_DIR_ENCODING) == 0)
+        return map;
     map[from.rx_pt & 0x7f] = static_cast<std::uint8_t>(to.tx_pt);
     map[kComfortNoise] = kComfortNoise;
     if (from.rx_event_pt >= 0 && to.tx_event_pt >= 0)
@@ -273,6 +278,10 @@ bool join(int call_a, int call_b) {
         unlink(*a);
     if (b != nullptr)
         unlink(*b);
+    if (a != nullptr)
+        a->partner = call_b;
+    if (b != nullptr)
+        b->partner = call_a;
     pjmedia_stream_info info_a, info_b;
     if (a == nullptr || b == nullptr || a == b || !audio_info(call_a, info_a) || !audio_info(call_b, info_b) ||
         !same_codec(info_a, info_b))
@@ -286,6 +295,11 @@ void part(int call_id) {
     require_sip_thread();
     if (Leg *leg = find(call_id))
         unlink(*leg);
+}
+
+int joined_to(int call_id) {
+    const Leg *leg = find(call_id);
+    return leg != nullptr ? leg->partner : PJSUA_INVALID_ID;
 }
 
 bool tap_rtp(int call_id, std::shared_ptr<RtpRing> ring) {

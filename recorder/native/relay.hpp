@@ -18,6 +18,7 @@ void install_relay(); // [sip] after Endpoint.libInit
 // transport: then the bridge has to join them. Ends what either was joined to before.
 bool join(int call_a, int call_b);
 void part(int call_id); // [sip]
+int joined_to(int call_id); // [sip] what `join` was last told of this call, whoever carries their media; -1: nothing
 
 // [sip] Have a call's RTP put into `ring` as well; null ends that. False when the call has no such transport.
 bool tap_rtp(int call_id, std::shared_ptr<RtpRing> ring);

@@ -19,7 +19,7 @@ import structlog
 from recorder import native
 from recorder.calls.admission import PORTS_PER_LEG
 from recorder.calls.dialing import Dialing
-from recorder.calls.events import DigitReceived, InfoReceived, Invite, Side
+from recorder.calls.events import DigitReceived, InfoReceived, Invite, ReinviteEnded, Side
 from recorder.errors import InvalidRequestError
 from recorder.settings import Settings
 from recorder.sip import translate
@@ -156,6 +156,7 @@ class Endpoint:
         while not self._stopping:
             endpoint.libHandleEvents(_POLL_MS)
             self._pass_digits_on()
+            self._tell_of_reinvites()
             self._run_commands()
             self._run_alarms()
             self._gone.clear()
@@ -177,6 +178,12 @@ class Endpoint:
             leg = self._legs.get(call_id)
             if leg is not None and leg.listener is not None:
                 leg.listener(DigitReceived(leg.side, digit))
+
+    def _tell_of_reinvites(self) -> None:
+        for call_id, sip_status in native.take_reinvites():
+            leg = self._legs.get(call_id)
+            if leg is not None and leg.listener is not None:
+                leg.listener(ReinviteEnded(leg.side, sip_status))
 
     def _run_alarms(self) -> None:
         now = time.monotonic()
@@ -217,6 +224,7 @@ class Endpoint:
         endpoint.libStart()
         endpoint.audDevManager().setNullDev()
         native.install_info(self._info)
+        native.install_dialog()
         self._accounts.open(self._transports)
         self.bound = self._transports.names
 
@@ -256,7 +264,16 @@ class Endpoint:
         if leg is None or leg.listener is None:
             native.answer_info(request.token, 481)
             return
-        leg.listener(InfoReceived(leg.side, request.token, request.content_type, request.body, tuple(request.headers)))
+        leg.listener(
+            InfoReceived(
+                leg.side,
+                request.token,
+                request.content_type,
+                request.body,
+                tuple(request.headers),
+                request.method,
+            )
+        )
 
     def _remember(self, leg: Leg) -> None:
         self._legs[leg.call_id] = leg

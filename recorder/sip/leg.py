@@ -12,6 +12,8 @@ import structlog
 from recorder import native
 from recorder.calls.dialing import Dialing
 from recorder.calls.events import (
+    Direction,
+    DirectionAsked,
     Event,
     LegAnswered,
     LegConfirmed,
@@ -26,6 +28,8 @@ _log = structlog.get_logger()
 
 Listener = Callable[[Event], None]
 _NOT_HEARD = (pj.PJSIP_EVENT_TIMER, pj.PJSIP_EVENT_TRANSPORT_ERROR)
+
+_EXPIRED = "No session refresh received."  # what pjsip's session timer says when it ends a session
 
 
 class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
@@ -51,6 +55,7 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         self.sip_call_id: str | None = None
         self.slot = -1
         self.gone = False
+        self._direction = Direction.SENDRECV
         self._heard: list[native.StreamStatistics] = []
         self._remember = remember
         self._forget = forget
@@ -82,9 +87,11 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         _log.warning("dial_failed", target=target, error=why)
         self._end(0, "Cannot be dialed")
 
-    def progress(self, sip_status: int, phrase: str) -> None:
-        """Send a provisional response; 183 carries SDP."""
-        self._respond(sip_status, phrase)
+    def progress(self, sip_status: int, phrase: str, media: bool) -> None:
+        """Send a provisional response, with SDP (`media`) or without."""
+        if not self.gone and not native.progress(self.call_id, sip_status, phrase, media):
+            # The caller has cancelled meanwhile: DISCONNECTED is on its way and says so.
+            _log.debug("progress_failed", status=sip_status)
 
     def accept(self) -> None:
         """Send 200 with SDP."""
@@ -110,6 +117,10 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
     def is_trying(self) -> bool:
         """Whether the INVITE that went out has had any response yet."""
         return not self.gone and native.has_response(self.call_id)
+
+    def reinvite(self, direction: Direction) -> bool:
+        """Offer this direction by re-INVITE. False when that cannot be sent now; the endpoint tells its end."""
+        return not self.gone and native.reinvite(self.call_id, direction.value)
 
     def send_digit(self, digit: str) -> None:
         """Send a telephone event (RFC 4733); without effect where the far side has not agreed to take them."""
@@ -156,16 +167,19 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
             local = prm.e.type == pj.PJSIP_EVENT_TSX_STATE and prm.e.body.tsxState.type in _NOT_HEARD
             self._end(progress.status, progress.phrase, local)
         elif progress.state == pj.PJSIP_INV_STATE_EARLY and outgoing:
-            self._tell(LegRinging(progress.status, progress.phrase))
+            self._tell(LegRinging(progress.status, progress.phrase, _has_sdp(prm.e)))
         elif progress.state == pj.PJSIP_INV_STATE_CONNECTING and outgoing:
             self._tell(LegAnswered())
         elif progress.state == pj.PJSIP_INV_STATE_CONFIRMED and not outgoing:
             self._tell(LegConfirmed())
 
     def _on_media(self) -> None:
-        self.slot = native.conference_slot(self.call_id)
-        if self.slot >= 0:
-            self._tell(LegMediaActive(self.side))
+        self.slot = native.conference_slot(self.call_id)  # none while it is held both ways
+        self._tell(LegMediaActive(self.side))
+        asked = native.asked_direction(self.call_id)
+        if asked is not None and asked != self._direction.value:
+            self._direction = Direction(asked)
+            self._tell(DirectionAsked(self.side, self._direction))
 
     def _on_stream_end(self) -> None:
         statistics = native.stream_statistics(self.call_id)
@@ -180,8 +194,15 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         if self.gone:
             return
         self.gone = True
-        self._tell(LegEnded(self.side, sip_status, phrase, local))
+        self._tell(LegEnded(self.side, sip_status, phrase, local, expired=phrase == _EXPIRED))
         self._forget(self)
+
+
+def _has_sdp(event: Any) -> bool:
+    """Whether the message that changed a transaction's state carries a session description."""
+    if event.type != pj.PJSIP_EVENT_TSX_STATE or event.body.tsxState.type != pj.PJSIP_EVENT_RX_MSG:
+        return False
+    return "application/sdp" in event.body.tsxState.src.rdata.wholeMsg.lower()
 
 
 def _audio_only() -> Any:

@@ -17,6 +17,7 @@ from recorder.calls.actions import (
     HangUpLeg,
     JoinMedia,
     ProgressLeg,
+    Reinvite,
     ReleaseCall,
     ReportTarget,
     SendDigit,
@@ -30,6 +31,8 @@ from recorder.calls.events import (
     CallAdmitted,
     CallRefused,
     DigitReceived,
+    Direction,
+    DirectionAsked,
     Event,
     HangUpRequested,
     InfoReceived,
@@ -39,12 +42,14 @@ from recorder.calls.events import (
     LegMediaActive,
     LegRinging,
     LegTrying,
+    ReinviteEnded,
     Side,
     Timer,
     TimerExpired,
 )
 from recorder.calls.recording_control import Control, Verb
 from recorder.calls.targets import Target
+from recorder.calls.termination import Termination
 from recorder.errors import IllegalEventError
 
 ONE, TWO = Target("sip:x@one"), Target("sip:x@two", setup_timeout_s=3)
@@ -81,16 +86,36 @@ def test_ringing_is_passed_on_as_it_came() -> None:
     assert call.rang_at == 101.0
 
 
-def test_progress_without_media_promises_none() -> None:
-    assert after(CallAdmitted((ONE,))).handle(LegRinging(183, "Session Progress"), 101.0) == [
-        ProgressLeg(180, "Ringing")
-    ]
-
-
-def test_early_media_reaches_the_caller_before_the_answer() -> None:
+@pytest.mark.parametrize("status", [180, 181, 183, 199])
+def test_progress_is_told_with_media_as_soon_as_that_stands_and_without_when_it_came_without(status: int) -> None:
     call = after(CallAdmitted((ONE,)))
-    assert call.handle(LegMediaActive(Side.B), 101.0) == [ProgressLeg(183, "Session Progress")]
+    assert call.handle(LegRinging(status, "P"), 101.0) == [ProgressLeg(status, "P")]
+    assert call.handle(LegRinging(status, "P", media=True), 101.0) == []
+    assert call.handle(LegMediaActive(Side.B), 101.0) == [ProgressLeg(status, "P", media=True)]
     assert call.handle(LegMediaActive(Side.A), 101.0) == [JoinMedia()]
+    assert call.handle(LegRinging(status, "P", media=True), 101.0) == [ProgressLeg(status, "P", media=True)]
+    assert call.handle(LegMediaActive(Side.B), 101.0) == [JoinMedia()]
+
+
+def test_early_media_of_a_target_that_failed_is_forgotten() -> None:
+    call = after(CallAdmitted((ONE, TWO)), LegRinging(183, "", media=True), LegEnded(Side.B, 503, ""))
+    assert call.handle(LegMediaActive(Side.B), 101.0) == []
+
+
+def test_a_hold_before_the_call_is_up_is_passed_on_when_it_is() -> None:
+    call = after(*ANSWERED, DirectionAsked(Side.A, Direction.SENDONLY))
+    assert call.handle(LegConfirmed(), 103.0) == [Reinvite(Side.B, Direction.SENDONLY)]
+
+
+def test_a_session_that_was_not_refreshed_has_expired() -> None:
+    call = after(*ANSWERED, LegConfirmed())
+    call.handle(LegEnded(Side.A, 408, "", expired=True), 200.0)
+    assert call.termination == Termination("failed", "session_expired")
+
+
+def test_only_an_info_can_be_a_control() -> None:
+    message = InfoReceived(Side.B, 9, "", b"", (("Record", "off"),), method="MESSAGE")
+    assert after(*ANSWERED).handle(message, 103.0) == [ForwardInfo(9, Side.A)]
 
 
 def test_the_caller_is_answered_once_the_targets_media_is_settled() -> None:
@@ -300,7 +325,9 @@ events = st.one_of(
     st.builds(CallAdmitted, st.sampled_from([(ONE,), (ONE, TWO), (ONE, TWO, ONE)])),
     st.just(LegTrying()),
     st.just(CallRefused(503, "capacity", "", 5)),
-    st.builds(LegRinging, st.sampled_from([180, 183]), st.just("")),
+    st.builds(LegRinging, st.sampled_from([180, 183]), st.just(""), st.booleans()),
+    st.builds(DirectionAsked, st.sampled_from(Side), st.sampled_from(Direction)),
+    st.builds(ReinviteEnded, st.sampled_from(Side), st.sampled_from([200, 408, 488, 491])),
     st.just(LegAnswered()),
     st.just(LegConfirmed()),
     st.builds(LegMediaActive, st.sampled_from(Side)),
