@@ -25,6 +25,7 @@ from recorder.calls.actions import (
     ForwardInfo,
     HangUpLeg,
     JoinMedia,
+    LookUpTarget,
     ProgressLeg,
     Reinvite,
     ReleaseCall,
@@ -38,7 +39,17 @@ from recorder.calls.actions import (
 from recorder.calls.call import Call, Limits
 from recorder.calls.cdr import CallDetailRecord
 from recorder.calls.dialing import Dialing
-from recorder.calls.events import Event, HangUpRequested, Invite, LegTrying, ReinviteEnded, Side, Timer, TimerExpired
+from recorder.calls.events import (
+    Event,
+    HangUpRequested,
+    Invite,
+    LegTrying,
+    ReinviteEnded,
+    Side,
+    TargetLookedUp,
+    Timer,
+    TimerExpired,
+)
 from recorder.calls.recording_control import Control, Verb
 from recorder.calls.routing import Decision, Identity
 from recorder.calls.targets import Target
@@ -150,6 +161,8 @@ class Session:
         match action:
             case DialLeg(target):
                 self._dial(target)
+            case LookUpTarget(target):
+                self._look_up(target)
             case AbandonLeg():
                 self._legs[Side.B].abandon()
             case ReportTarget(target):
@@ -195,11 +208,16 @@ class Session:
         if (before := self._legs.get(Side.B)) is not None:
             before.listener = None
         calling = self.decision.calling if self.decision else self.invite.calling
-        dialing = Dialing(target.uri, calling=calling, trunk=target.trunk)
+        dialing = Dialing(target.uri, calling=calling, trunk=target.trunk, address=target.address)
         self._legs[Side.B] = self._services.endpoint.dial(self.post, dialing)
 
+    def _look_up(self, target: Target) -> None:
+        assert target.lookup is not None
+        self._services.endpoint.look_up(target.lookup, lambda found: self.post(TargetLookedUp(target, found)))
+
     def _ring_alarm(self, timer: Timer) -> None:
-        if timer is Timer.SETUP and self._legs[Side.B].is_trying():  # of a 100 the stack tells nobody
+        leg = self._legs.get(Side.B)
+        if timer is Timer.SETUP and leg is not None and leg.is_trying():  # of a 100 the stack tells nobody
             self.post(LegTrying())
         self.post(TimerExpired(timer))
 
@@ -360,6 +378,7 @@ class Session:
                 "attempts": [
                     {
                         "target": attempt.target.uri,
+                        "address": str(attempt.target.address) if attempt.target.address else None,
                         "sip_status": attempt.sip_status,
                         "reason": attempt.reason,
                         "began_s": since_invite(attempt.began_at),

@@ -115,6 +115,23 @@ def _replacement(value: str) -> str:
     return value
 
 
+def _nameserver(value: str) -> str:
+    try:
+        nameserver(value)
+    except ValueError:
+        raise ValueError("must be an IP address, with a port if not 53, such as 192.0.2.53 or 127.0.0.1:5353") from None
+    return value
+
+
+def nameserver(value: str) -> tuple[str, int]:
+    """Read `address`, `address:port` or `[address]:port`. Raises ValueError."""
+    with_port = re.fullmatch(r"([0-9.]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", value)
+    host, port = (with_port[1].strip("[]"), int(with_port[2])) if with_port else (value, 53)
+    if not 1 <= port <= 65535:
+        raise ValueError(f"port {port}")
+    return str(ip_address(host)), port
+
+
 def _address(value: str) -> str:
     try:
         ip_address(value)
@@ -169,6 +186,7 @@ def _sha256(value: str) -> str:
 Name = Annotated[str, AfterValidator(_name)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
+Nameserver = Annotated[str, AfterValidator(_nameserver)]
 Digits = Annotated[str, AfterValidator(_digits)]
 SipUri = Annotated[str, AfterValidator(_sip_uri)]
 Address = Annotated[str, AfterValidator(_address)]
@@ -205,6 +223,7 @@ class Sip(_Section):
     setup_timeout_s: Seconds = 10
     ring_timeout_s: Seconds = 60
     max_call_s: Seconds | None = None
+    nameservers: tuple[Nameserver, ...] = ()
     max_calls: Annotated[int, Field(ge=1, le=2000)] = 500
     drain_timeout_s: Annotated[float, Field(ge=0, le=86400)] = 30
     log_messages: bool = False

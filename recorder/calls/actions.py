@@ -18,6 +18,13 @@ class DialLeg:
 
 
 @dataclass(frozen=True, slots=True)
+class LookUpTarget:
+    """Look up the name of a target, and tell by `TargetLookedUp`."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
 class AbandonLeg:
     """Give up the B leg, whatever becomes of it: CANCEL, or ACK and BYE should it answer yet. Nobody hears of it."""
 
@@ -137,6 +144,7 @@ class ReleaseCall:
 
 Action = (
     DialLeg
+    | LookUpTarget
     | AbandonLeg
     | ReportTarget
     | ProgressLeg

@@ -6,7 +6,7 @@ An event that the table does not allow raises IllegalEventError and changes noth
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -22,6 +22,7 @@ from recorder.calls.actions import (
     ForwardInfo,
     HangUpLeg,
     JoinMedia,
+    LookUpTarget,
     ProgressLeg,
     ReleaseCall,
     ReportTarget,
@@ -47,6 +48,7 @@ from recorder.calls.events import (
     LegTrying,
     ReinviteEnded,
     Side,
+    TargetLookedUp,
     Timer,
     TimerExpired,
 )
@@ -123,7 +125,6 @@ class Call:
 
     def _dial(self, event: CallAdmitted, now: float) -> Actions:
         self.state = State.DIALING
-        self._dialed = True
         self._waiting = list(event.targets)
         return [StartTimer(Timer.RING, self.limits.ring_timeout_s), *self._try_next(now)]
 
@@ -132,11 +133,30 @@ class Call:
         target = self._waiting.pop(0)
         self.attempts.append(Attempt(target, now))
         self._heard = False
-        self._gone.discard(Side.B)
         self._media.discard(Side.B)
         self._ringing = None
         self._holding[Side.A] = Holding(Side.A)
-        return [DialLeg(target), StartTimer(Timer.SETUP, target.setup_timeout_s or self.limits.setup_timeout_s)]
+        timer = StartTimer(Timer.SETUP, target.setup_timeout_s or self.limits.setup_timeout_s)
+        if target.lookup is not None:
+            self._gone.add(Side.B)
+            return [timer, LookUpTarget(target)]
+        self._gone.discard(Side.B)
+        self._dialed = True
+        return [DialLeg(target), timer]
+
+    def _looked_up(self, event: TargetLookedUp, now: float) -> Actions:
+        target = self.attempts[-1].target
+        if target != event.target or self.attempts[-1].ended_at is not None:
+            return []  # it took so long that the call has gone on to the next one
+        if event.addresses:
+            # Each address is a target like any other; the look-up by itself was no attempt.
+            self.attempts.pop()
+            self._waiting[:0] = [replace(target, lookup=None, address=address) for address in event.addresses]
+            return self._try_next(now)
+        self._close_attempt(None, "unresolved", now)
+        if self._waiting:
+            return self._try_next(now)
+        return self._end(Termination("failed", "unresolved", 503), now, 503, "")
 
     def _close_attempt(self, sip_status: int | None, reason: str | None, now: float) -> None:
         attempt = self.attempts[-1]
@@ -210,7 +230,7 @@ class Call:
     def _leg_ended_early(self, event: LegEnded, now: float) -> Actions:
         self._gone.add(event.side)
         if event.side is Side.A:
-            if self._dialed and self.state is not State.ANSWERED:
+            if self.attempts and self.state is not State.ANSWERED:
                 self._close_attempt(None, "caller_cancelled", now)
             return self._end(termination.CALLER_CANCELLED, now, 487, "Request Terminated")
         unreachable = event.sip_status == 0 or (event.local and event.sip_status in _UNREACHABLE)
@@ -249,11 +269,14 @@ class Call:
             return self._end(Termination("failed", "no_answer", 408), now, 408, "Request Timeout")
         if self._heard:
             return []
-        report = ReportTarget(self.attempts[-1].target)
-        self._close_attempt(None, "unreachable", now)
+        target = self.attempts[-1].target
+        reason = "unreachable" if target.lookup is None else "unresolved"
+        self._close_attempt(None, reason, now)
+        report: Actions = [ReportTarget(target)] if target.lookup is None else []
         if self._waiting:
-            return [report, AbandonLeg(), *self._try_next(now)]
-        return [report, *self._end(Termination("failed", "unreachable", 408), now, 408, "Request Timeout")]
+            abandon: Actions = [AbandonLeg()] if target.lookup is None else []
+            return [*report, *abandon, *self._try_next(now)]
+        return [*report, *self._end(Termination("failed", reason, 408), now, 408, "Request Timeout")]
 
     def _time_is_up(self, event: TimerExpired, now: float) -> Actions:
         if event.timer in (Timer.REINVITE_A, Timer.REINVITE_B):
@@ -264,7 +287,7 @@ class Call:
 
     def _hang_up(self, event: HangUpRequested, now: float) -> Actions:
         answered = self.answered_at is not None
-        if self._dialed and self.attempts[-1].ended_at is None:
+        if self.attempts and self.attempts[-1].ended_at is None:
             self._close_attempt(None, event.reason, now)
         ending = Termination("completed" if answered else "failed", event.reason, None if answered else 503)
         return self._end(ending, now, 503, "Service Unavailable")
@@ -325,6 +348,7 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     (State.NEW, CallAdmitted): Call._dial,
     (State.NEW, CallRefused): Call._refuse,
     (State.NEW, LegEnded): Call._caller_gone_at_once,
+    **{(state, TargetLookedUp): Call._looked_up for state in _BEFORE_ANSWER},
     **{(state, LegTrying): Call._try for state in _BEFORE_ANSWER},
     **{(state, LegRinging): Call._ring for state in _BEFORE_ANSWER},
     **{(state, LegAnswered): Call._answer for state in _BEFORE_ANSWER},
@@ -344,8 +368,9 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     # The far end learns of our hang-up only after a round trip: what it said before that is late, not wrong.
     (State.ENDING, LegEnded): Call._other_leg_ended,
     (State.ENDING, InfoReceived): Call._late_info,
+    (State.ENDED, TargetLookedUp): Call._ignore,
     **{(State.ENDING, kind): Call._ignore for kind in
-       (LegTrying, LegRinging, LegAnswered, LegConfirmed, LegMediaActive, DirectionAsked, ReinviteEnded, DigitReceived,
-        TimerExpired, HangUpRequested)},
+       (TargetLookedUp, LegTrying, LegRinging, LegAnswered, LegConfirmed, LegMediaActive, DirectionAsked, ReinviteEnded,
+        DigitReceived, TimerExpired, HangUpRequested)},
 }
 # fmt: on

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from recorder.calls.targets import Address
+
 
 @dataclass(frozen=True, slots=True)
 class Dialing:
@@ -15,6 +17,7 @@ class Dialing:
         display: the display name of From; "" for none.
         trunk: the trunk whose account (credentials, encryption) it goes out by; None for the recorder's own.
         headers: more headers, as (name, value), in their order.
+        address: where to send it, in place of what the URI says; None to go by the URI.
         codecs: encoding names such as "PCMU", in the order to offer them; () for all that are enabled.
     """
 
@@ -24,3 +27,4 @@ class Dialing:
     trunk: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
     codecs: tuple[str, ...] = ()
+    address: Address | None = None

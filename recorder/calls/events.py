@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from recorder.calls.targets import Target
+from recorder.calls.targets import Address, Target
 
 
 class Side(Enum):
@@ -67,6 +67,14 @@ class CallAdmitted:
     """An INVITE has passed admission; `targets`, at least one, are to be tried in this order."""
 
     targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLookedUp:
+    """The name of a target has been looked up: `addresses` to try in this order, none when it has none."""
+
+    target: Target
+    addresses: tuple[Address, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +189,7 @@ class HangUpRequested:
 
 Event = (
     CallAdmitted
+    | TargetLookedUp
     | CallRefused
     | LegTrying
     | LegRinging

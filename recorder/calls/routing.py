@@ -9,7 +9,7 @@ from random import Random
 from urllib.parse import quote
 
 from recorder.calls.events import Invite
-from recorder.calls.targets import Target, in_order
+from recorder.calls.targets import Place, Target, in_order, is_name, place_of
 from recorder.errors import ForbiddenError, NoRouteError
 from recorder.identifiers import is_valid_dialog_id, is_valid_name, new_dialog_id
 from recorder.settings import Account, IdentityHeaders, Match, NumberRewrite, Route, Settings
@@ -58,7 +58,8 @@ class Router:
     def __init__(self, settings: Settings, random: Random | None = None) -> None:
         self._random = random or Random()  # noqa: S311  # shares load, keeps no secret
         self._trunks = settings.trunks
-        self._routes = [_Path(route) for route in settings.routes]
+        proxied = frozenset(trunk.name for trunk in settings.trunks if trunk.proxy is not None)
+        self._routes = [_Path(route, proxied) for route in settings.routes]
         self._accounts = [(_Rule(account.match), account) for account in settings.accounts]
         self._account_by_id = {account.id: account for account in settings.accounts}
 
@@ -148,15 +149,28 @@ class _Rule:
 class _Path:
     """A route, compiled."""
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, proxied: frozenset[str]) -> None:
         self.name = route.name
         self.rule = _Rule(route.match)
         self.called = _Rewriter(route.rewrite.called)
         self.calling = _Rewriter(route.rewrite.calling)
         self.targets = tuple(
-            Target(target.uri, target.priority, target.weight, target.trunk, target.setup_timeout_s)
+            Target(
+                target.uri,
+                target.priority,
+                target.weight,
+                target.trunk,
+                target.setup_timeout_s,
+                # What goes by a trunk's proxy goes to its address, not to the URI's.
+                _lookup(target.uri) if target.trunk not in proxied else None,
+            )
             for target in route.all_targets
         )
+
+
+def _lookup(uri: str) -> Place | None:
+    place = place_of(uri.replace("{user}", "user"))
+    return place if place is not None and is_name(place.host) else None
 
 
 class _Rewriter:

@@ -2,10 +2,80 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from itertools import groupby
 from random import Random
+from typing import Protocol, TypeVar
+
+# RFC 3261, section 25.1: scheme:[user@]host[:port][;parameters][?headers]
+_URI = re.compile(
+    r"(?P<scheme>sips?):(?:[^@<>\s]*@)?(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<host>[a-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<parameters>;[^?\s]*)?(?:\?\S*)?",
+    re.IGNORECASE,
+)
+_TRANSPORT = re.compile(r";transport=(udp|tcp|tls)(?:;|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a URI says of where it leads: port and transport are None where it does not say."""
+
+    host: str
+    port: int | None = None
+    transport: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a request is sent: an IP address, a port, and "udp", "tcp" or "tls"."""
+
+    ip: str
+    port: int
+    transport: str
+
+    def __str__(self) -> str:
+        return f"{self.transport}:{f'[{self.ip}]' if ':' in self.ip else self.ip}:{self.port}"
+
+
+def place_of(uri: str) -> Place | None:
+    """Where a SIP URI leads; None for anything else. `sips` means TLS (RFC 3261, section 19.1)."""
+    found = _URI.fullmatch(uri)
+    if found is None:
+        return None
+    transport = _TRANSPORT.search(found["parameters"] or "")
+    secure = found["scheme"].lower() == "sips"
+    return Place(
+        (found["ipv6"] or found["host"]).lower(),
+        int(found["port"]) if found["port"] else None,
+        "tls" if secure else transport[1].lower() if transport else None,
+    )
+
+
+def is_name(host: str) -> bool:
+    """Whether a host is a name to be looked up, and not an address."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return True
+    return False
+
+
+class Ranked(Protocol):
+    """What has a place in an order by priority and weight."""
+
+    @property
+    def priority(self) -> int:
+        """The lowest goes first."""
+
+    @property
+    def weight(self) -> int:
+        """The share among those of one priority."""
+
+
+_Ranked = TypeVar("_Ranked", bound=Ranked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +87,8 @@ class Target:
         priority: the lowest is tried first; weight: its share among those of one priority (RFC 2782).
         trunk: the trunk whose account the call goes out by; None for the recorder's own.
         setup_timeout_s: how long it may stay without any answer; None for the common limit.
+        lookup: the name that has to be looked up before it can be dialed; None when there is none, or no more.
+        address: where its requests go, in place of what the URI says.
     """
 
     uri: str
@@ -24,6 +96,8 @@ class Target:
     weight: int = 1
     trunk: str | None = None
     setup_timeout_s: float | None = None
+    lookup: Place | None = None
+    address: Address | None = None
 
 
 @dataclass(slots=True)
@@ -41,7 +115,7 @@ class Attempt:
     reason: str | None = None
 
 
-def in_order(targets: Iterable[Target], random: Random) -> tuple[Target, ...]:
+def in_order(targets: Iterable[_Ranked], random: Random) -> tuple[_Ranked, ...]:
     """Every target in the order to try them: by priority, those of one priority drawn by weight (RFC 2782, page 3)."""
     by_priority = sorted(targets, key=lambda target: target.priority)
     return tuple(
@@ -49,7 +123,7 @@ def in_order(targets: Iterable[Target], random: Random) -> tuple[Target, ...]:
     )
 
 
-def _drawn(equals: Iterable[Target], random: Random) -> Iterator[Target]:
+def _drawn(equals: Iterable[_Ranked], random: Random) -> Iterator[_Ranked]:
     # Those of weight 0 come first in the list, so that they have a small chance and not none.
     left = sorted(equals, key=lambda target: target.weight != 0)
     while left:

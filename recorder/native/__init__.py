@@ -12,6 +12,7 @@ from recorder.native._native import (
     Tap,
     aim,
     answer_info,
+    answer_question,
     asked_direction,
     call_progress,
     claim_info,
@@ -26,6 +27,7 @@ from recorder.native._native import (
     install_info,
     install_paths,
     install_relay,
+    install_resolver,
     join,
     limits,
     log_to_stderr,
@@ -35,6 +37,7 @@ from recorder.native._native import (
     openssl_version,
     part,
     pending_infos,
+    pin,
     pjproject_version,
     progress,
     reinvite,
@@ -43,6 +46,8 @@ from recorder.native._native import (
     take_digits,
     take_reinvites,
     uninstall_info,
+    uninstall_resolver,
+    unpin,
 )
 
 __all__ = [
@@ -53,6 +58,7 @@ __all__ = [
     "Tap",
     "aim",
     "answer_info",
+    "answer_question",
     "asked_direction",
     "call_progress",
     "claim_info",
@@ -67,6 +73,7 @@ __all__ = [
     "install_info",
     "install_paths",
     "install_relay",
+    "install_resolver",
     "join",
     "limits",
     "log_to_stderr",
@@ -76,6 +83,7 @@ __all__ = [
     "openssl_version",
     "part",
     "pending_infos",
+    "pin",
     "pjproject_version",
     "progress",
     "reinvite",
@@ -84,4 +92,6 @@ __all__ = [
     "take_digits",
     "take_reinvites",
     "uninstall_info",
+    "uninstall_resolver",
+    "unpin",
 ]

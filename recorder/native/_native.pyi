@@ -5,7 +5,7 @@ A `[sip]` function raises RuntimeError when pjsua is not up, on a thread that pj
 refuses, with pjproject's own text.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -364,6 +364,28 @@ def dropped_digits() -> int:
 
 def has_response(call_id: int) -> bool:
     """[sip] Whether the INVITE that this call sent has had any response yet, be it a 100."""
+
+def install_resolver(handler: Callable[[int, str, int, str], None]) -> None:
+    """[sip] Have the stack ask `handler(token, host, port, transport)` for every host name.
+
+    `port` is 0 and `transport` "" where none was given. It is to be answered with `answer_question`, at once or later.
+    Between libInit and libDestroy.
+    """
+
+def uninstall_resolver() -> None:
+    """[sip] Ask nobody any more; what is still open is answered with no address. Before libDestroy."""
+
+def answer_question(token: int, addresses: Sequence[tuple[str, int, str]]) -> bool:
+    """[sip] Answer a question: (ip, port, transport) in the order to try them; port 0 for the transport's own.
+
+    False when the question is not open any more.
+    """
+
+def pin(host: str, ip: str, port: int, transport: str) -> None:
+    """[sip] Until `unpin`, what the stack sends to `host` goes to this address."""
+
+def unpin() -> None:
+    """[sip] Forget the pinned address."""
 
 def log_to_stderr(level: int) -> None:
     """[sip] Send pjproject's log lines to standard error, 0 (none) to 5.

@@ -15,6 +15,7 @@
 #include "pj.hpp"
 #include "probe.hpp"
 #include "relay.hpp"
+#include "resolver.hpp"
 #include "tap.hpp"
 #include "transports.hpp"
 
@@ -292,6 +293,43 @@ void bind_dialog(nb::module_ &m) {
     m.def("take_reinvites", &take_reinvites);
 }
 
+QuestionHandler ask_python(nb::callable callable) {
+    std::shared_ptr<nb::callable> shared(new nb::callable(std::move(callable)), [](nb::callable *p) {
+        const nb::gil_scoped_acquire acquire;
+        delete p;
+    });
+    return [shared](const Question &question) {
+        const nb::gil_scoped_acquire acquire;
+        try {
+            (*shared)(question.token, text(question.host), question.port, question.transport);
+            return;
+        } catch (nb::python_error &error) {
+            error.discard_as_unraisable(*shared); // sys.unraisablehook
+        }
+        const nb::gil_scoped_release release;
+        answer_question(question.token, {});
+    };
+}
+
+void bind_resolver(nb::module_ &m) {
+    m.def("install_resolver", [](nb::callable handler) {
+        QuestionHandler native = ask_python(std::move(handler));
+        const nb::gil_scoped_release release;
+        install_resolver(std::move(native));
+    }, "handler"_a);
+    m.def("uninstall_resolver", &uninstall_resolver, WithoutGil());
+    m.def("answer_question", [](std::uint64_t token, const std::vector<std::tuple<std::string, int, std::string>> &found) {
+        std::vector<ServerAddress> addresses;
+        for (const auto &[ip, port, transport] : found)
+            addresses.push_back({ip, port, transport});
+        return answer_question(token, addresses);
+    }, "token"_a, "addresses"_a, WithoutGil());
+    m.def("pin", [](std::string host, std::string ip, int port, std::string transport) {
+        pin(std::move(host), {std::move(ip), port, std::move(transport)});
+    }, "host"_a, "ip"_a, "port"_a, "transport"_a);
+    m.def("unpin", &unpin);
+}
+
 void bind_digits(nb::module_ &m) {
     m.def("install_digits", &install_digits);
     m.def("take_digits", [] {
@@ -342,6 +380,7 @@ NB_MODULE(_native, m) {
     bind_dialog(m);
     bind_digits(m);
     bind_probe(m);
+    bind_resolver(m);
     bind_relay(m);
     bind_tap(m);
     bind_bridge(m);

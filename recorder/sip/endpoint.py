@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Any, TypeVar
 
 import pjsua2 as pj
@@ -20,11 +21,13 @@ from recorder import native
 from recorder.calls.admission import PORTS_PER_LEG
 from recorder.calls.dialing import Dialing
 from recorder.calls.events import DigitReceived, InfoReceived, Invite, ReinviteEnded, Side
+from recorder.calls.targets import Address, Place
 from recorder.errors import InvalidRequestError
-from recorder.settings import Settings
+from recorder.settings import Settings, nameserver
 from recorder.sip import translate
 from recorder.sip.accounts import Accounts, OnRegistered
 from recorder.sip.leg import Leg, Listener, guarded
+from recorder.sip.resolver import Resolver
 from recorder.sip.transports import Transports
 
 _log = structlog.get_logger()
@@ -67,6 +70,12 @@ class Endpoint:
         self._legs: dict[int, Leg] = {}
         self._gone: list[Leg] = []
         self._most_legs = min(native.limits()["max_calls"], 2 * settings.sip.max_calls + 64)
+        self._resolver = Resolver(
+            self.post,
+            tuple(nameserver(one) for one in settings.sip.nameservers),
+            tuple(dict.fromkeys(listener.transport for listener in settings.sip.listen)),
+            tuple(sorted({ip_address(listener.host).version for listener in settings.sip.listen})),
+        )
         self._stopping = False
         self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="sip")
@@ -134,13 +143,24 @@ class Endpoint:
 
     def dial(self, listener: Listener, dialing: Dialing) -> Leg:
         """Make the leg of a call that goes out, and send its INVITE. It is kept until it is gone."""
-        account, way = self._accounts.aimed(dialing, self._transports)
+        aim = dialing if dialing.address is None else replace(dialing, target=_uri_of(dialing.address))
+        account, way = self._accounts.aimed(aim, self._transports)
         leg = Leg(account, Side.B, listener, self._remember, self._forget)
         if way is not None:
             leg.dial(dialing, way.home)
         else:
             leg.cannot_dial(dialing.target, "no entry of sip.listen has its transport and address family")
         return leg
+
+    def look_up(self, place: Place, found: Callable[[tuple[Address, ...]], None]) -> None:
+        """Have `found(addresses)` run with the addresses of a name, in the order to try them; () for none."""
+        self._resolver.look_up(place, found)
+
+    def _answer_stack(self, token: int, host: str, port: int, transport: str) -> None:
+        def found(addresses: tuple[Address, ...]) -> None:
+            native.answer_question(token, [(it.ip, it.port, it.transport) for it in addresses])
+
+        self.look_up(Place(host.lower(), port or None, transport or None), found)
 
     # The thread ---------------------------------------------------------------------------------------------------
 
@@ -215,6 +235,7 @@ class Endpoint:
         endpoint.libInit(config)
         native.log_to_stderr(log_level)
         native.omit_unheard_callbacks()
+        native.install_resolver(self._answer_stack)
         native.install_digits()
         native.install_relay()
         for codec in endpoint.codecEnum2():
@@ -231,9 +252,11 @@ class Endpoint:
     def _close(self, endpoint: Any) -> None:
         self.bound = ()
         native.uninstall_info()
+        self._resolver.close()
         if endpoint.libGetState() >= pj.PJSUA_STATE_INIT:
             endpoint.hangupAllCalls()
             self._accounts.close(endpoint)
+            native.uninstall_resolver()
         # Every Python object of the stack has to go before the stack: their destructors call into it.
         self._legs.clear()
         self._gone.clear()
@@ -283,6 +306,12 @@ class Endpoint:
         if self._legs.get(leg.call_id) is leg:
             del self._legs[leg.call_id]
         self._gone.append(leg)
+
+
+def _uri_of(address: Address) -> str:
+    """The URI of an address, for choosing what leads there."""
+    host = f"[{address.ip}]" if ":" in address.ip else address.ip
+    return f"sip:{host}:{address.port};transport={address.transport}"
 
 
 def list_codecs() -> list[str]:

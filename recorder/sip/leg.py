@@ -23,6 +23,7 @@ from recorder.calls.events import (
     Side,
 )
 from recorder.calls.routing import USER_SAFE
+from recorder.calls.targets import place_of
 
 _log = structlog.get_logger()
 
@@ -72,7 +73,7 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         for name, value in dialing.headers:
             prm.txOption.headers.append(_header(name, value))
         try:
-            self.makeCall(dialing.target, prm)
+            self._invite(dialing, prm)
         except pj.Error as error:
             self.cannot_dial(dialing.target, error.reason)
             return
@@ -81,6 +82,19 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         self.call_id = int(self.getId())
         self._remember(self)
         native.claim_info(self.call_id)
+
+    def _invite(self, dialing: Dialing, prm: Any) -> None:
+        address, place = dialing.address, place_of(dialing.target)
+        if address is None or place is None:
+            self.makeCall(dialing.target, prm)
+            return
+        # The stack goes by the URI when it chooses the transport; that of an SRV record has to stand there.
+        told = place.transport is not None or address.transport == "udp"
+        native.pin(place.host, address.ip, address.port, address.transport)
+        try:
+            self.makeCall(dialing.target if told else f"{dialing.target};transport={address.transport}", prm)
+        finally:
+            native.unpin()
 
     def cannot_dial(self, target: str, why: str) -> None:
         """End a leg whose INVITE was never sent."""

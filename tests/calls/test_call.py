@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from recorder.calls.actions import (
     ForwardInfo,
     HangUpLeg,
     JoinMedia,
+    LookUpTarget,
     ProgressLeg,
     Reinvite,
     ReleaseCall,
@@ -44,15 +47,18 @@ from recorder.calls.events import (
     LegTrying,
     ReinviteEnded,
     Side,
+    TargetLookedUp,
     Timer,
     TimerExpired,
 )
 from recorder.calls.recording_control import Control, Verb
-from recorder.calls.targets import Target
+from recorder.calls.targets import Address, Place, Target
 from recorder.calls.termination import Termination
 from recorder.errors import IllegalEventError
 
 ONE, TWO = Target("sip:x@one"), Target("sip:x@two", setup_timeout_s=3)
+NAMED = Target("sip:x@ivr.test", lookup=Place("ivr.test"), setup_timeout_s=2)
+HERE, THERE = Address("192.0.2.1", 5060, "udp"), Address("192.0.2.2", 5060, "tcp")
 MUTE = InfoReceived(Side.B, 7, "", b"", (("Record", "off"),))
 UNKNOWN = InfoReceived(Side.B, 8, "text/plain", b"hello", ())
 
@@ -267,6 +273,38 @@ def test_a_target_that_answered_is_the_last_one() -> None:
     assert DialLeg(TWO) not in call.handle(LegEnded(Side.B, 503, ""), 102.0)
 
 
+def test_a_name_is_looked_up_and_each_of_its_addresses_tried() -> None:
+    call = new_call()
+    assert LookUpTarget(NAMED) in call.handle(CallAdmitted((NAMED, ONE)), 100.0)
+    first, second = (replace(NAMED, lookup=None, address=address) for address in (HERE, THERE))
+    assert call.handle(TargetLookedUp(NAMED, (HERE, THERE)), 100.1) == [DialLeg(first), StartTimer(Timer.SETUP, 2)]
+    assert call.handle(LegEnded(Side.B, 503, ""), 100.2) == [DialLeg(second), StartTimer(Timer.SETUP, 2)]
+    assert call.handle(LegEnded(Side.B, 503, ""), 100.3) == [DialLeg(ONE), StartTimer(Timer.SETUP, 10)]
+    assert len(call.attempts) == 3
+
+
+def test_a_name_without_address_leads_to_the_next_target_or_ends_the_call() -> None:
+    call = after(CallAdmitted((NAMED, NAMED)))
+    assert LookUpTarget(NAMED) in call.handle(TargetLookedUp(NAMED, ()), 101.0)
+    actions = call.handle(TargetLookedUp(NAMED, ()), 102.0)
+    assert HangUpLeg(Side.A, 503, "") in actions
+    assert not any(isinstance(action, HangUpLeg) and action.side is Side.B for action in actions)
+    assert call.termination is not None
+    assert call.termination.reason == "unresolved"
+
+
+def test_a_look_up_that_takes_too_long_comes_too_late() -> None:
+    call = after(CallAdmitted((NAMED, ONE)))
+    assert call.handle(TimerExpired(Timer.SETUP), 102.0) == [DialLeg(ONE), StartTimer(Timer.SETUP, 10)]
+    assert call.handle(TargetLookedUp(NAMED, (HERE,)), 103.0) == []
+
+
+def test_a_caller_that_gives_up_during_a_look_up_leaves_nothing_behind() -> None:
+    call = after(CallAdmitted((NAMED,)))
+    assert call.handle(LegEnded(Side.A, 487, ""), 101.0)[-1] == ReleaseCall()
+    assert call.handle(TargetLookedUp(NAMED, (HERE,)), 102.0) == []
+
+
 def test_a_caller_that_gives_up_between_two_targets_ends_the_search() -> None:
     call = after(CallAdmitted((ONE, TWO, ONE)), LegEnded(Side.B, 503, ""))
     actions = call.handle(LegEnded(Side.A, 487, ""), 102.0)
@@ -322,7 +360,8 @@ def test_an_illegal_event_raises_and_changes_nothing() -> None:
 
 
 events = st.one_of(
-    st.builds(CallAdmitted, st.sampled_from([(ONE,), (ONE, TWO), (ONE, TWO, ONE)])),
+    st.builds(CallAdmitted, st.sampled_from([(ONE,), (ONE, TWO), (NAMED, TWO, NAMED)])),
+    st.builds(TargetLookedUp, st.just(NAMED), st.sampled_from([(), (HERE,), (HERE, THERE)])),
     st.just(LegTrying()),
     st.just(CallRefused(503, "capacity", "", 5)),
     st.builds(LegRinging, st.sampled_from([180, 183]), st.just(""), st.booleans()),
@@ -358,7 +397,7 @@ def test_whatever_happens_a_call_ends_once_and_only_moves_forward(script: list[E
     kinds = [type(action) for action in done]
     for once in (FinishCall, ReleaseCall, StartRecording, StopRecording, AnswerLeg):
         assert kinds.count(once) <= 1
-    assert kinds.count(DialLeg) == len(call.attempts) <= 3
+    assert kinds.count(DialLeg) <= len(call.attempts) <= 5
     if call.state in (State.ENDING, State.ENDED):
         assert all(attempt.ended_at is not None for attempt in call.attempts)
     assert (FinishCall in kinds) == (call.state in (State.ENDING, State.ENDED))
