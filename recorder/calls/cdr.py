@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -37,4 +37,7 @@ class CallDetailRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain values, fit for JSON."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in _FIELDS}
+
+
+_FIELDS = tuple(field.name for field in fields(CallDetailRecord))

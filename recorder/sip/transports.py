@@ -46,11 +46,8 @@ class Way:
 class _Bound:
     transport_id: int
     settings: Listener
+    address: IPv4Address | IPv6Address
     local_name: str  # host:port, as the stack shows it
-
-    @property
-    def address(self) -> IPv4Address | IPv6Address:
-        return ip_address(self.settings.host)
 
     @property
     def port(self) -> str:
@@ -86,8 +83,9 @@ class Transports:
             config.boundAddress = listener.host
             if listener.transport == "tls":
                 self._secure(config.tlsConfig)
+            address = ip_address(listener.host)
             try:
-                kind = _KINDS[listener.transport, ip_address(listener.host).version]
+                kind = _KINDS[listener.transport, address.version]
                 transport_id = endpoint.transportCreate(kind, config)
             except pj.Error as error:
                 raise StartError(
@@ -95,7 +93,7 @@ class Transports:
                     f"{error.reason}; end what holds the port, or change sip.listen"
                 ) from None
             name = str(endpoint.transportGetInfo(transport_id).localName)
-            self._bound.append(_Bound(transport_id, listener, name))
+            self._bound.append(_Bound(transport_id, listener, address, name))
 
     def towards(self, uri: str) -> Way | None:
         """The listener for a request to `uri`; None when no listener has its transport and address family.
@@ -109,7 +107,9 @@ class Transports:
             fitting = [bound for bound in fitting if bound.address.version == target.version]
         if not fitting:
             return None
-        source = _source_towards(target)
+        # Asking the kernel takes a socket: not for the sake of the only answer there is.
+        alone = len(fitting) == 1 and not fitting[0].address.is_unspecified
+        source = None if alone else _source_towards(target)
         bound = next(
             (bound for bound in fitting if bound.address == source),
             next((bound for bound in fitting if bound.address.is_unspecified), fitting[0]),
