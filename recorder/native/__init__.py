@@ -28,6 +28,7 @@ from recorder.native._native import (
     install_paths,
     install_relay,
     install_resolver,
+    install_wake,
     join,
     limits,
     log_to_stderr,
@@ -48,6 +49,8 @@ from recorder.native._native import (
     uninstall_info,
     uninstall_resolver,
     unpin,
+    uninstall_wake,
+    wake,
 )
 
 __all__ = [
@@ -74,6 +77,7 @@ __all__ = [
     "install_paths",
     "install_relay",
     "install_resolver",
+    "install_wake",
     "join",
     "limits",
     "log_to_stderr",
@@ -94,4 +98,6 @@ __all__ = [
     "uninstall_info",
     "uninstall_resolver",
     "unpin",
+    "uninstall_wake",
+    "wake",
 ]

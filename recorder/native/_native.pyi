@@ -250,6 +250,15 @@ class InfoRequest:
     def headers(self) -> list[tuple[str, str]]:
         """All of them in order, name and value as sent, folded lines joined by one space."""
 
+def install_wake() -> None:
+    """[sip] From now on `wake` ends a wait for the stack's events. After libInit."""
+
+def uninstall_wake() -> None:
+    """[sip] Undo `install_wake`, before libDestroy. Idempotent."""
+
+def wake() -> None:
+    """[any] End the sip thread's wait for events, or its next one. Never blocks."""
+
 def omit_unheard_callbacks() -> None:
     """[sip] Have pjsua no longer bring to pjsua2 the many events that no Python method waits for. After libInit."""
 

@@ -1,6 +1,7 @@
 #include "digits.hpp"
 
 #include "pj.hpp"
+#include "wake.hpp"
 
 #include <array>
 #include <atomic>
@@ -28,6 +29,7 @@ void on_digit(pjsua_call_id call_id, const pjsua_dtmf_info *info) {
     std::uint32_t free = 0;
     if (!slots[place].value.compare_exchange_strong(free, value, std::memory_order_release))
         dropped.fetch_add(1, std::memory_order_relaxed); // thousands of digits in one turn of the sip thread
+    wake();
 }
 
 } // namespace

@@ -18,6 +18,7 @@
 #include "resolver.hpp"
 #include "tap.hpp"
 #include "transports.hpp"
+#include "wake.hpp"
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -345,6 +346,9 @@ void bind_digits(nb::module_ &m) {
         return send_digit(call_id, digit.front());
     }, "call_id"_a, "digit"_a);
     m.def("dropped_digits", &dropped_digits);
+    m.def("install_wake", &install_wake, WithoutGil());
+    m.def("uninstall_wake", &uninstall_wake, WithoutGil());
+    m.def("wake", &wake);
     m.def("log_to_stderr", &log_to_stderr, "level"_a);
 }
 

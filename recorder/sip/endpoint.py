@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import queue
 import threading
 import time
@@ -33,7 +34,7 @@ from recorder.sip.transports import Transports
 _log = structlog.get_logger()
 _T = TypeVar("_T")
 
-_POLL_MS = 10  # the longest that a command waits; signalling wakes the loop at once
+_LONGEST_WAIT_MS = 100  # signalling and commands end the wait at once
 _CODEC_PRIORITIES = {"PCMU/8000": 255, "PCMA/8000": 254}
 
 
@@ -91,12 +92,13 @@ class Endpoint:
 
     def stop(self) -> None:
         """Close the stack and end the thread; calls that are still up are hung up."""
-        self._commands.put(self._request_stop)
+        self.post(self._request_stop)
         self._thread.join()
 
     def post(self, command: Callable[[], None]) -> None:
         """Have `command` run on the sip thread."""
         self._commands.put(command)
+        native.wake()
 
     async def ask(self, question: Callable[[], _T]) -> _T:
         """Run `question` on the sip thread; return its answer, or raise what it raised."""
@@ -108,7 +110,7 @@ class Endpoint:
             except Exception as error:  # noqa: BLE001  # handed to the asker
                 answer.set_exception(error)
 
-        self._commands.put(run)
+        self.post(run)
         return await asyncio.wrap_future(answer)
 
     @property
@@ -174,13 +176,18 @@ class Endpoint:
             return
         self._started.set_result(None)
         while not self._stopping:
-            endpoint.libHandleEvents(_POLL_MS)
+            endpoint.libHandleEvents(self._wait_ms())
             self._pass_digits_on()
             self._tell_of_reinvites()
             self._run_commands()
             self._run_alarms()
             self._gone.clear()
         self._close(endpoint)
+
+    def _wait_ms(self) -> int:
+        if not self._alarms:
+            return _LONGEST_WAIT_MS
+        return min(_LONGEST_WAIT_MS, max(0, math.ceil((self._alarms[0][0] - time.monotonic()) * 1000)))
 
     def _request_stop(self) -> None:
         self._stopping = True
@@ -236,6 +243,7 @@ class Endpoint:
         native.log_to_stderr(log_level)
         native.omit_unheard_callbacks()
         native.install_resolver(self._answer_stack)
+        native.install_wake()
         native.install_digits()
         native.install_relay()
         for codec in endpoint.codecEnum2():
@@ -253,6 +261,7 @@ class Endpoint:
         self.bound = ()
         native.uninstall_info()
         self._resolver.close()
+        native.uninstall_wake()
         if endpoint.libGetState() >= pj.PJSUA_STATE_INIT:
             endpoint.hangupAllCalls()
             self._accounts.close(endpoint)

@@ -81,3 +81,7 @@ def test_a_thousand_taps_come_and_go_under_load() -> None:
 
 def test_the_media_clock_does_not_wait_for_the_gil_while_taps_join_and_leave() -> None:
     assert int(run("gil.py")) >= 5 * 5
+
+
+def test_another_thread_ends_the_wait_for_events() -> None:
+    assert int(run("woken.py")) == 50
