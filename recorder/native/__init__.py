@@ -48,8 +48,8 @@ from recorder.native._native import (
     take_reinvites,
     uninstall_info,
     uninstall_resolver,
-    unpin,
     uninstall_wake,
+    unpin,
     wake,
 )
 
@@ -97,7 +97,7 @@ __all__ = [
     "take_reinvites",
     "uninstall_info",
     "uninstall_resolver",
-    "unpin",
     "uninstall_wake",
+    "unpin",
     "wake",
 ]
