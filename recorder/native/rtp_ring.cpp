@@ -12,8 +12,9 @@ constexpr std::uint8_t kPcmu = 0;
 constexpr std::uint8_t kPcma = 8;
 
 // The first packets settle the offset, at once; later it moves in the next pause of the speaker or,
-// when there is none for long, a sample a packet.
+// when there is none for long, a sample a packet. Both count: after a stall, any number comes at one moment.
 constexpr unsigned kSettling = 15;
+constexpr std::int64_t kSettlingTime = kSettling * 160;
 constexpr unsigned kWindow = 100;            // packets over which the least delay is looked for
 constexpr std::int64_t kDeadBand = 40;       // 5 ms: the receiving thread's own jitter
 constexpr unsigned kPatience = 250;          // packets to wait for a pause
@@ -87,6 +88,7 @@ void RtpRing::anchor(const RtpPacket &packet, std::int64_t arrival) noexcept {
     ssrc_ = packet.ssrc;
     newest_timestamp_ = packet.timestamp;
     newest_ = packet.timestamp;
+    anchored_at_ = arrival;
     offset_ = target_ = arrival - newest_;
     least_delay_ = INT64_MAX;
     window_ = settled_ = strange_ = waited_ = 0;
@@ -112,7 +114,7 @@ std::int64_t RtpRing::settle(const RtpPacket &packet, std::int64_t arrival) noex
         newest_ = timestamp;
         newest_timestamp_ = packet.timestamp;
     }
-    if (settled_ < kSettling) {
+    if (settled_ < kSettling || arrival - anchored_at_ < kSettlingTime) {
         ++settled_;
         if (delay < -kDeadBand) { // nothing arrives before it is sent: the packets so far were late ones
             offset_ += delay;

@@ -78,6 +78,7 @@ class RtpRing {
     std::int64_t newest_ = 0; // newest_timestamp_ without its wraps
     std::int64_t offset_ = 0; // position of a sample less its timestamp
     std::int64_t target_ = 0; // what offset_ moves to
+    std::int64_t anchored_at_ = 0;
     std::int64_t least_delay_ = 0;
     unsigned window_ = 0;
     unsigned settled_ = 0;

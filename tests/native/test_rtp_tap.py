@@ -114,6 +114,15 @@ def test_a_first_packet_that_was_late_gives_way_to_those_that_are_in_time() -> N
     assert levels(heard(tap, 20 * PACKET))[1:20] == LEVELS[1:20]
 
 
+def test_a_stall_at_the_start_that_holds_many_packets_up_moves_none_after_it() -> None:
+    """Half a second stands still: 25 packets come at one moment, the last of them as it is sent."""
+    tap = new_tap()
+    for number in range(40):
+        tap._set_now(START + max(number, 25) * PACKET)
+        tap._put(packet(number, voice(number)))
+    assert levels(heard(tap, 40 * PACKET))[25:40] == [expected(number) for number in range(25, 40)]
+
+
 def test_another_source_begins_where_it_comes_in() -> None:
     """A new SSRC (transfer, re-INVITE) has clocks of its own."""
     tap = new_tap()
