@@ -152,6 +152,7 @@ class _Recorder:
         exchange = Exchange(Services(settings, endpoint, writer, keeper, metrics, ended))
         endpoint.start()
         stack.callback(endpoint.stop)
+        metrics.legs_live.set_function(native.call_count)
         return index, exchange, endpoint
 
     async def _start_web(self, index: Index, exchange: Exchange, endpoint: Endpoint) -> AppRunner:

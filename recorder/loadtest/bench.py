@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +12,10 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from recorder.errors import RecorderError, StartError
+from recorder.errors import StartError
 from recorder.loadtest import floor, report
 from recorder.loadtest.audit import Guards, audit
+from recorder.loadtest.folders import working_folder
 from recorder.loadtest.measure import Heartbeat, Sampler, machine, stolen_s
 from recorder.loadtest.options import Options, Phase
 from recorder.loadtest.results import Cost, PhaseResult, Results
@@ -45,7 +43,7 @@ def run(options: Options, console: Console | None = None) -> int:
     options.check()
     console = console or Console()
     results = Results(options, machine())
-    with _folder(options, results) as folder:
+    with working_folder(options.keep, results) as folder:
         stolen = stolen_s()
         with Heartbeat() as heartbeat:
             if options.target is None:
@@ -241,25 +239,3 @@ def _taken_over(config: Path | None) -> tuple[Tree, Guards]:
             kept[section] = {key: value for key, value in kept[section].items() if key not in keys}
     redaction = loaded.redaction
     return kept, Guards(redaction.guard_before_ms / 1000, redaction.guard_after_ms / 1000)
-
-
-@contextlib.contextmanager
-def _folder(options: Options, results: Results) -> Iterator[Path]:
-    """The working folder: the user's, or one that goes when the test has passed."""
-    if options.keep is not None:
-        options.keep.mkdir(parents=True, exist_ok=True)
-        if any(options.keep.iterdir()):
-            raise StartError(f"{options.keep} is not empty; give --keep a folder of its own")
-        yield options.keep.resolve()
-        results.notes.append(f"Recordings and logs: {options.keep}")
-        return
-    folder = Path(tempfile.mkdtemp(prefix="recorder-loadtest-"))
-    try:
-        yield folder
-    except RecorderError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    if results.ok:
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
-        results.notes.append(f"Recordings and logs were left in {folder}")

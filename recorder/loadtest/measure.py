@@ -11,7 +11,7 @@ import platform
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,16 +152,23 @@ def stolen_s() -> float | None:
 
 def udp_drops(ports: range) -> int:
     """Datagrams that the kernel threw away because a socket, open now, on one of these local ports was full."""
+    return sum(int(fields[-1]) for fields in _udp_sockets(ports))
+
+
+def udp_sockets(ports: range) -> int:
+    """How many sockets, of whichever process, are bound to these local ports."""
+    return sum(1 for _ in _udp_sockets(ports))
+
+
+def _udp_sockets(ports: range) -> Iterator[list[str]]:
     try:
         lines = Path("/proc/net/udp").read_text().splitlines()[1:]
     except OSError:
-        return 0
-    total = 0
+        return
     for line in lines:
         fields = line.split()
         if int(fields[1].rpartition(":")[2], 16) in ports:
-            total += int(fields[-1])
-    return total
+            yield fields
 
 
 def peak(values: Iterable[int]) -> int:

@@ -12,8 +12,12 @@ from recorder.native._native import (
     Tap,
     aim,
     answer_info,
+<<<<<<< HEAD
     answer_question,
     asked_direction,
+=======
+    call_count,
+>>>>>>> 794322f (Soak test: calls of every kind, one CDR each, nothing left over; ends that vanish)
     call_progress,
     claim_info,
     conference_slot,
@@ -61,8 +65,12 @@ __all__ = [
     "Tap",
     "aim",
     "answer_info",
+<<<<<<< HEAD
     "answer_question",
     "asked_direction",
+=======
+    "call_count",
+>>>>>>> 794322f (Soak test: calls of every kind, one CDR each, nothing left over; ends that vanish)
     "call_progress",
     "claim_info",
     "conference_slot",

@@ -280,6 +280,9 @@ def disconnect(source_slot: int, sink_slot: int) -> None:
 def stream_statistics(call_id: int) -> StreamStatistics | None:
     """[sip] Statistics of a call's audio stream; None when it has none (ask before the stream ends)."""
 
+def call_count() -> int:
+    """[any] How many calls pjsua has, a leg each, those that are on their way out included."""
+
 def limits() -> dict[str, int]:
     """[any] Compile-time limits of the pjproject libraries in use.
 

@@ -8,6 +8,8 @@
 
 namespace recorder {
 
+int call_count() { return static_cast<int>(pjsua_var.call_cnt); } // an int of its own, kept under pjsua's lock
+
 int conference_slot(int call_id) {
     require_sip_thread();
     return is_call_id(call_id) ? pjsua_call_get_conf_port(call_id) : PJSUA_INVALID_ID;

@@ -8,6 +8,7 @@
 
 namespace recorder {
 
+int call_count();                 // [any] every call that pjsua has
 int conference_slot(int call_id); // -1 when the call has no audio in the bridge
 void connect(int source_slot, int sink_slot);
 void disconnect(int source_slot, int sink_slot);

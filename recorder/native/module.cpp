@@ -242,6 +242,7 @@ void bind_bridge(nb::module_ &m) {
 
     m.def("omit_unheard_callbacks", &omit_unheard_callbacks);
     m.def("call_progress", &call_progress, "call_id"_a, WithoutGil());
+    m.def("call_count", &call_count);
     m.def("conference_slot", &conference_slot, "call_id"_a, WithoutGil());
     m.def("connect", &recorder::connect, "source_slot"_a, "sink_slot"_a, WithoutGil());
     m.def("disconnect", &disconnect, "source_slot"_a, "sink_slot"_a, WithoutGil());
