@@ -12,12 +12,9 @@ from recorder.native._native import (
     Tap,
     aim,
     answer_info,
-<<<<<<< HEAD
     answer_question,
     asked_direction,
-=======
     call_count,
->>>>>>> 794322f (Soak test: calls of every kind, one CDR each, nothing left over; ends that vanish)
     call_progress,
     claim_info,
     conference_slot,
@@ -65,12 +62,9 @@ __all__ = [
     "Tap",
     "aim",
     "answer_info",
-<<<<<<< HEAD
     "answer_question",
     "asked_direction",
-=======
     "call_count",
->>>>>>> 794322f (Soak test: calls of every kind, one CDR each, nothing left over; ends that vanish)
     "call_progress",
     "claim_info",
     "conference_slot",
