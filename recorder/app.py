@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import sys
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,8 @@ from aiohttp.web import AppRunner
 
 from recorder import __version__, log, native, settings_files
 from recorder.calls.events import Invite
+from recorder.calls.health import Health
+from recorder.calls.routing import probed_targets
 from recorder.errors import RecorderError, StartError
 from recorder.exchange import Exchange, Watched
 from recorder.library.index import Index
@@ -33,6 +36,7 @@ from recorder.session import Services
 from recorder.settings import Settings
 from recorder.sip.endpoint import Endpoint
 from recorder.sip.leg import Leg
+from recorder.sip.prober import Prober
 from recorder.web.app import build_app
 from recorder.web.health import disk_check, index_check
 from recorder.web.server import start
@@ -149,8 +153,12 @@ class _Recorder:
             metrics.registered.labels(trunk).set(registered)
 
         endpoint = Endpoint(settings, on_invite, on_registered)
-        exchange = Exchange(Services(settings, endpoint, writer, keeper, metrics, ended))
+        targets = probed_targets(settings)
+        health = Health({key: interval_s for key, (_, interval_s) in targets.items()}, time.monotonic())
+        exchange = Exchange(Services(settings, endpoint, writer, keeper, metrics, health, ended))
         endpoint.start()
+        prober = Prober(endpoint, health, {key: uri for key, (uri, _) in targets.items()}, metrics.target_up)
+        endpoint.post(prober.begin)
         stack.callback(endpoint.stop)
         metrics.legs_live.set_function(native.call_count)
         return index, exchange, endpoint

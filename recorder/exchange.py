@@ -102,7 +102,7 @@ class Exchange:
             )
         if recorded:
             decision = replace(decision, unrecorded_because=self.admission.storage_trouble(room))
-        return CallAdmitted(decision.targets), decision
+        return CallAdmitted(self._services.health.in_order(decision.targets, time.monotonic())), decision
 
     def _room(self, trunk: str) -> Room:
         endpoint, watched = self._services.endpoint, self._watched

@@ -50,9 +50,10 @@ from recorder.calls.events import (
     Timer,
     TimerExpired,
 )
+from recorder.calls.health import Health
 from recorder.calls.recording_control import Control, Verb
 from recorder.calls.routing import Decision, Identity
-from recorder.calls.targets import Target
+from recorder.calls.targets import Address, Target
 from recorder.calls.termination import Termination
 from recorder.errors import IllegalEventError
 from recorder.identifiers import RecordingName
@@ -81,6 +82,7 @@ class Services:
     writer: Writer
     keeper: Keeper
     metrics: Metrics
+    health: Health
     ended: dict[Recording, EndedCall] = field(default_factory=dict)
 
 
@@ -167,6 +169,7 @@ class Session:
                 self._legs[Side.B].abandon()
             case ReportTarget(target):
                 _log.warning("target_failed", dialog_id=self.identity.dialog_id, target=target.uri)
+                self._services.health.call_failed(target, time.monotonic())
             case ProgressLeg(sip_status, phrase, media):
                 self._legs[Side.A].progress(sip_status, phrase, media)
             case AnswerLeg():
@@ -213,7 +216,12 @@ class Session:
 
     def _look_up(self, target: Target) -> None:
         assert target.lookup is not None
-        self._services.endpoint.look_up(target.lookup, lambda found: self.post(TargetLookedUp(target, found)))
+
+        def found(addresses: tuple[Address, ...]) -> None:
+            in_order = self._services.health.addresses_in_order(target, addresses, time.monotonic())
+            self.post(TargetLookedUp(target, in_order))
+
+        self._services.endpoint.look_up(target.lookup, found)
 
     def _ring_alarm(self, timer: Timer) -> None:
         leg = self._legs.get(Side.B)
@@ -327,6 +335,9 @@ class Session:
     def _finish(self, termination: Termination) -> None:
         call, metrics, take = self._call, self._services.metrics, self.take
         record = self._detail_record(termination)
+        for attempt in call.attempts:
+            if attempt.sip_status is not None:
+                self._services.health.call_reached(attempt.target)
         metrics.calls_ended.labels(termination.result, termination.reason).inc()
         if call.answered_at is not None:
             metrics.call_setup.observe(call.answered_at - call.invited_at)

@@ -224,6 +224,7 @@ class Sip(_Section):
     ring_timeout_s: Seconds = 60
     max_call_s: Seconds | None = None
     nameservers: tuple[Nameserver, ...] = ()
+    options_interval_s: Annotated[float, Field(ge=1, le=3600)] | None = None
     max_calls: Annotated[int, Field(ge=1, le=2000)] = 500
     drain_timeout_s: Annotated[float, Field(ge=0, le=86400)] = 30
     log_messages: bool = False
@@ -335,6 +336,7 @@ class Target(_Section):
     weight: Annotated[int, Field(ge=0, le=65535)] = 1
     trunk: Name | None = None
     setup_timeout_s: Seconds | None = None
+    options_interval_s: Annotated[float, Field(ge=1, le=3600)] | None = None
 
 
 class Route(_Section):

@@ -9,6 +9,7 @@ from random import Random
 from urllib.parse import quote
 
 from recorder.calls.events import Invite
+from recorder.calls.health import key_of
 from recorder.calls.targets import Place, Target, in_order, is_name, place_of
 from recorder.errors import ForbiddenError, NoRouteError
 from recorder.identifiers import is_valid_dialog_id, is_valid_name, new_dialog_id
@@ -126,6 +127,20 @@ class Router:
         if named is not None:
             return named
         return next((account for rule, account in self._accounts if rule.matches(trunk, invite)), None)
+
+
+def probed_targets(settings: Settings) -> dict[str, tuple[str, float]]:
+    """The targets that OPTIONS are sent to: by `key_of`, the URI to send them to and the seconds between two."""
+    proxies = {trunk.name: trunk.proxy for trunk in settings.trunks}
+    found: dict[str, tuple[str, float]] = {}
+    for route in settings.routes:
+        for target in route.all_targets:
+            interval_s = target.options_interval_s or settings.sip.options_interval_s
+            if interval_s is not None:
+                key = key_of(target.uri)
+                proxy = proxies.get(target.trunk) if target.trunk is not None else None
+                found[key] = (proxy or key, min(interval_s, found[key][1] if key in found else interval_s))
+    return found
 
 
 class _Rule:

@@ -377,6 +377,18 @@ def dropped_digits() -> int:
 def has_response(call_id: int) -> bool:
     """[sip] Whether the INVITE that this call sent has had any response yet, be it a 100."""
 
+def install_options(handler: Callable[[int, int], None]) -> None:
+    """[sip] Have `handler(token, status)` hear how an OPTIONS went; status 0: the far side has sent no final response.
+
+    Between libInit and libDestroy.
+    """
+
+def uninstall_options() -> None:
+    """[sip] Tell nobody any more. Before libDestroy."""
+
+def send_options(uri: str, from_uri: str, transport_id: int, token: int) -> bool:
+    """[sip] Send OPTIONS to `uri` through this listener. False when it cannot be sent; the handler may be told, too."""
+
 def install_resolver(handler: Callable[[int, str, int, str], None]) -> None:
     """[sip] Have the stack ask `handler(token, host, port, transport)` for every host name.
 

@@ -283,7 +283,29 @@ void bind_info(nb::module_ &m) {
     }, "packet"_a, "content_length"_a);
 }
 
+OptionsHandler tell_python(nb::callable callable) {
+    std::shared_ptr<nb::callable> shared(new nb::callable(std::move(callable)), [](nb::callable *p) {
+        const nb::gil_scoped_acquire acquire;
+        delete p;
+    });
+    return [shared](std::uint64_t token, int status) {
+        const nb::gil_scoped_acquire acquire;
+        try {
+            (*shared)(token, status);
+        } catch (nb::python_error &error) {
+            error.discard_as_unraisable(*shared); // sys.unraisablehook
+        }
+    };
+}
+
 void bind_probe(nb::module_ &m) {
+    m.def("install_options", [](nb::callable handler) {
+        OptionsHandler native = tell_python(std::move(handler));
+        const nb::gil_scoped_release release;
+        install_options(std::move(native));
+    }, "handler"_a);
+    m.def("uninstall_options", &uninstall_options, WithoutGil());
+    m.def("send_options", &send_options, "uri"_a, "from_uri"_a, "transport_id"_a, "token"_a, WithoutGil());
     m.def("has_response", &has_response, "call_id"_a, WithoutGil());
 }
 

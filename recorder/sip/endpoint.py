@@ -71,6 +71,8 @@ class Endpoint:
         self._legs: dict[int, Leg] = {}
         self._gone: list[Leg] = []
         self._most_legs = min(native.limits()["max_calls"], 2 * settings.sip.max_calls + 64)
+        self._options: dict[int, Callable[[int], None]] = {}
+        self._options_order = itertools.count(1)
         self._resolver = Resolver(
             self.post,
             tuple(nameserver(one) for one in settings.sip.nameservers),
@@ -158,6 +160,22 @@ class Endpoint:
         """Have `found(addresses)` run with the addresses of a name, in the order to try them; () for none."""
         self._resolver.look_up(place, found)
 
+    def send_options(self, uri: str, answered: Callable[[int], None]) -> None:
+        """Send OPTIONS; `answered(status)` runs once with its final response, 0 when the far side has sent none."""
+        way = self._transports.towards(uri)
+        if way is None:
+            answered(0)
+            return
+        token = next(self._options_order)
+        self._options[token] = answered
+        if not native.send_options(uri, f"<sip:recorder@{way.home}>", way.transport_id, token):
+            self._options_answered(token, 0)
+
+    def _options_answered(self, token: int, status: int) -> None:
+        answered = self._options.pop(token, None)
+        if answered is not None:
+            answered(status)
+
     def _answer_stack(self, token: int, host: str, port: int, transport: str) -> None:
         def found(addresses: tuple[Address, ...]) -> None:
             native.answer_question(token, [(it.ip, it.port, it.transport) for it in addresses])
@@ -244,6 +262,7 @@ class Endpoint:
         native.omit_unheard_callbacks()
         native.install_resolver(self._answer_stack)
         native.install_wake()
+        native.install_options(self._options_answered)
         native.install_digits()
         native.install_relay()
         for codec in endpoint.codecEnum2():
@@ -260,6 +279,7 @@ class Endpoint:
     def _close(self, endpoint: Any) -> None:
         self.bound = ()
         native.uninstall_info()
+        native.uninstall_options()
         self._resolver.close()
         native.uninstall_wake()
         if endpoint.libGetState() >= pj.PJSUA_STATE_INIT:

@@ -39,7 +39,7 @@ def call_that_is_up(stack: ExitStack, subject: Subject, length_ms: int, calls: i
     caller = stack.enter_context(
         Sipp(Plan("uac-call", remote=subject.sip_address, length_ms=length_ms, calls=calls, rate=50))
     )
-    Bench._eventually(
+    Bench.eventually(
         lambda: sum(call["state"] == "up" for call in subject.api.get("calls")["calls"]) == calls or None, "the calls"
     )
     return caller
@@ -70,7 +70,7 @@ def test_trunk_capacity_is_answered_503_and_free_again_when_a_call_ends(started:
         False,
         "caller",
     )
-    Bench._eventually(lambda: subject.api.get("calls")["calls"] == [] or None, "the end of both calls")
+    Bench.eventually(lambda: subject.api.get("calls")["calls"] == [] or None, "the end of both calls")
     Bench(subject).call("uac-call", "uas-answer", seconds=0.2)
 
 
@@ -105,7 +105,7 @@ class FullSubject(Subject):
 
 def test_below_the_floor_of_the_disk_a_call_is_connected_and_not_recorded(tmp_path: Path) -> None:
     with FullSubject(tmp_path, "connect") as subject:
-        Bench._eventually(lambda: subject.api.metrics().get("recorder_disk_free_bytes") or None, "the first look")
+        Bench.eventually(lambda: subject.api.metrics().get("recorder_disk_free_bytes") or None, "the first look")
         call = Bench(subject).call("uac-call", "uas-answer", seconds=0.3)
         cdr = Bench(subject).cdr(call)
         assert (cdr["recorded"], cdr["details"]["unrecorded_because"]) == (False, "disk_full")
@@ -115,7 +115,7 @@ def test_below_the_floor_of_the_disk_a_call_is_connected_and_not_recorded(tmp_pa
 
 def test_below_the_floor_of_the_disk_a_call_is_refused_where_it_must_be_recorded(tmp_path: Path) -> None:
     with FullSubject(tmp_path, "refuse") as subject:
-        Bench._eventually(lambda: subject.api.metrics().get("recorder_disk_free_bytes") or None, "the first look")
+        Bench.eventually(lambda: subject.api.metrics().get("recorder_disk_free_bytes") or None, "the first look")
         assert refused(subject).received(503)[0].header("Retry-After") == "60"
         assert refusals(subject, "disk_full") == 1
 
@@ -135,7 +135,7 @@ def test_draining_refuses_new_calls_and_leaves_when_the_last_one_is_over(started
     with ExitStack() as stack:
         caller = call_that_is_up(stack, subject, 2500)
         os.kill(subject.pid, signal.SIGTERM)
-        Bench._eventually(lambda: any(line["event"] == "draining" for line in subject.log_lines()) or None, "the drain")
+        Bench.eventually(lambda: any(line["event"] == "draining" for line in subject.log_lines()) or None, "the drain")
         assert refused(subject).received(503)[0].header("Retry-After") == "30"
         assert caller.wait(20).ok
         over = time.monotonic()
@@ -149,7 +149,7 @@ def test_draining_ends_at_its_limit_with_the_calls_that_are_left_hung_up(started
     with ExitStack() as stack:
         stack.enter_context(Sipp(Plan("uas-answer", port=subject.application_port)))
         caller = stack.enter_context(Sipp(Plan("uac-wait-bye", remote=subject.sip_address)))
-        Bench._eventually(
+        Bench.eventually(
             lambda: [call for call in subject.api.get("calls")["calls"] if call["state"] == "up"] or None, "the call"
         )
         assert subject.stop() == 0, subject.log_tail()
@@ -164,7 +164,7 @@ def test_a_second_signal_does_not_wait(started: Any) -> None:
     with ExitStack() as stack:
         call_that_is_up(stack, subject, 60000)
         os.kill(subject.pid, signal.SIGTERM)
-        Bench._eventually(lambda: any(line["event"] == "draining" for line in subject.log_lines()) or None, "the drain")
+        Bench.eventually(lambda: any(line["event"] == "draining" for line in subject.log_lines()) or None, "the drain")
         begun = time.monotonic()
         assert subject.stop() == 0, subject.log_tail()  # sends another one
         assert time.monotonic() - begun < 15

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,15 +26,30 @@ class Targets(Bench):
         self.ports = ports
 
     def place(
-        self, caller: str, *applications: str, called: str = "1000", seconds: float = 0.5, edit: Any = ()
+        self,
+        caller: str,
+        *applications: str,
+        called: str = "1000",
+        seconds: float = 0.5,
+        edit: Any = (),
+        auto_answer: bool = False,
+        first: int = 0,
     ) -> tuple[Outcome, list[Outcome], dict[str, Any]]:
         """Call through targets that behave as `applications` say; return what all saw, and the CDR."""
         with ExitStack() as stack:
             targets = [
                 stack.enter_context(
-                    Sipp(Plan(name, port=port, length_ms=round(seconds * 1000), edit=edit if position == 0 else ()))
+                    Sipp(
+                        Plan(
+                            name,
+                            port=port,
+                            length_ms=round(seconds * 1000),
+                            edit=edit if position == 0 else (),
+                            auto_answer=auto_answer,
+                        )
+                    )
                 )
-                for position, (name, port) in enumerate(zip(applications, self.ports, strict=False))
+                for position, (name, port) in enumerate(zip(applications, self.ports[first:], strict=False))
             ]
             plan = Plan(caller, remote=self.subject.sip_address, called=called, length_ms=round(seconds * 1000))
             with Sipp(plan) as dialing:
@@ -51,7 +67,7 @@ def attempts(cdr: dict[str, Any]) -> list[tuple[int | None, str | None]]:
 
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Targets]:
-    with lease(4) as ports:
+    with lease(8) as ports:
         numbers = list(range(ports.first, ports.last + 1))
 
         def uris(*positions: int, transport: str = "") -> list[dict[str, Any]]:
@@ -66,6 +82,9 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Targets]:
 
         routes = [
             {"name": "refused", "match": {"called_prefix": "7"}, "targets": [*uris(3, transport=";transport=tcp")]},
+            # A target that could not be reached is tried last for a while: others must not get to feel that.
+            {"name": "silent", "match": {"called_prefix": "5"}, "targets": uris(4, 5)},
+            {"name": "late", "match": {"called_prefix": "6"}, "targets": uris(6, 7)},
             {"name": "application", "targets": uris(0, 1)},
         ]
         routes[0]["targets"] += [target | {"priority": 9} for target in uris(0)]  # type: ignore[operator]
@@ -94,19 +113,18 @@ def test_busy_is_the_callees_word_and_crosses_over(targets: Targets) -> None:
     assert attempts(cdr) == [(486, "busy")]
 
 
-def test_no_answer_leads_to_the_next_target(targets: Targets) -> None:
-    with Sipp(Plan("uas-answer", port=targets.ports[1])) as second:
-        with Sipp(Plan("uac-call", remote=targets.subject.sip_address, length_ms=300)) as caller:
-            dialed = caller.wait(20)
-        answered = second.wait(10)
-    assert dialed.ok, dialed.errors
-    cdr = targets.cdr(Call(dialed, answered))
+def test_no_answer_leads_to_the_next_target_which_is_the_first_one_for_a_while(targets: Targets) -> None:
+    _, _, cdr = targets.place("uac-call", "uas-no-answer", "uas-answer", called="5000", first=4, seconds=1.5)
     assert attempts(cdr) == [(None, "unreachable"), (200, None)]
     assert cdr["details"]["attempts"][0]["ended_s"] == pytest.approx(SETUP_S, abs=0.4)
+    _, _, cdr = targets.place("uac-call", "uas-answer", called="5001", first=5)
+    assert attempts(cdr) == [(200, None)]
 
 
 def test_late_answer_of_a_target_that_was_given_up_is_acknowledged_and_hung_up(targets: Targets) -> None:
-    caller, (late, second), cdr = targets.place("uac-call", "uas-late-answer", "uas-answer", seconds=1.8)
+    caller, (late, second), cdr = targets.place(
+        "uac-call", "uas-late-answer", "uas-answer", called="6000", first=6, seconds=1.8
+    )
     assert late.received("ACK")
     assert late.received("BYE")
     assert second.received("BYE")
@@ -141,3 +159,35 @@ def test_cancel_stops_the_search(targets: Targets) -> None:
     assert ringing.received("CANCEL")
     assert attempts(cdr) == [(503, "overloaded"), (None, "caller_cancelled")]
     assert (cdr["result"], cdr["reason"]) == ("cancelled", "caller_cancelled")
+
+
+def test_options_tell_which_target_is_up(tmp_path: Path) -> None:
+    """A target that does not answer OPTIONS is down and tried last; with its first answer it is up again."""
+    with lease(2) as ports:
+        first, second = (f"sip:{{user}}@{HOST}:{port}" for port in (ports.first, ports.last))
+        targets = [
+            {"uri": first, "priority": 1, "options_interval_s": 1},
+            {"uri": second, "priority": 2},
+        ]
+        changes = {"routes": [{"name": "application", "targets": targets}]}
+        with Subject(tmp_path, changes=changes) as subject:
+            bench = Targets(subject, [ports.last])
+            metric = f'recorder_target_up{{target="sip:{HOST}:{ports.first}"}}'
+            assert subject.api.metrics()[metric] == 1
+            Bench.eventually(lambda: subject.api.metrics()[metric] == 0 or None, "the target to be down", 30)
+            _, _, cdr = bench.place("uac-call", "uas-answer", seconds=0.2)
+            assert attempts(cdr) == [(200, None)]  # the one that is down came last
+            with Sipp(Plan("uas-options", port=ports.first, calls=1)) as target:
+                outcome = target.wait(30)
+            assert outcome.ok, outcome.errors
+            options = outcome.received("OPTIONS")[0]
+            assert options.first_line == f"OPTIONS sip:{HOST}:{ports.first} SIP/2.0"
+            assert options.header("User-Agent") == "recorder"
+            Bench.eventually(lambda: subject.api.metrics()[metric] == 1 or None, "the target to be up")
+            bench.ports = [ports.first]
+            _, _, cdr = bench.place("uac-call", "uas-answer", seconds=0.2, auto_answer=True)
+            assert cdr["details"]["target"] == first.replace("{user}", "1000")
+            assert subject.stop() == 0, subject.log_tail()
+            events = [line["event"] for line in subject.log_lines() if line["event"].startswith("target_")]
+            assert events == ["target_down", "target_up"]
+        assert subject.trouble() == []
