@@ -171,8 +171,11 @@ class Session:
                 _log.warning("target_failed", dialog_id=self.identity.dialog_id, target=target.uri)
                 self._services.health.call_failed(target, time.monotonic())
             case ProgressLeg(sip_status, phrase, media):
+                if media:
+                    self._legs[Side.A].agree_with(self._legs[Side.B])
                 self._legs[Side.A].progress(sip_status, phrase, media)
             case AnswerLeg():
+                self._legs[Side.A].agree_with(self._legs[Side.B])
                 self._legs[Side.A].accept()
             case JoinMedia():
                 self._join()
@@ -212,7 +215,7 @@ class Session:
             before.listener = None
         calling = self.decision.calling if self.decision else self.invite.calling
         dialing = Dialing(target.uri, calling=calling, trunk=target.trunk, address=target.address)
-        self._legs[Side.B] = self._services.endpoint.dial(self.post, dialing)
+        self._legs[Side.B] = self._services.endpoint.dial(self.post, dialing, self._legs[Side.A])
 
     def _look_up(self, target: Target) -> None:
         assert target.lookup is not None

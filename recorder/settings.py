@@ -14,7 +14,7 @@ import warnings as python_warnings
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -171,6 +171,12 @@ def _printable(value: str) -> str:
     return value
 
 
+def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := next((one for one in value if value.count(one) > 1), None):
+        raise ValueError(f"has {twice} twice")
+    return value
+
+
 def _sip_user(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._!~*'()&=+$,;?/%-]{1,64}", value):
         raise ValueError("must be the user part of a SIP URI, such as 302105550100 (RFC 3261, section 25.1)")
@@ -192,6 +198,7 @@ SipUri = Annotated[str, AfterValidator(_sip_uri)]
 Address = Annotated[str, AfterValidator(_address)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 FilePath = Annotated[Path, AfterValidator(_path)]
+Codec = Literal["PCMU", "PCMA", "G722", "opus", "G729", "GSM"]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 
@@ -235,6 +242,8 @@ class Media(_Section):
     rtp_port_last: Annotated[int, Field(ge=1025, le=65535)] = 29999
     address: Address | None = None
     public_address: Address | None = None
+    codecs: Annotated[tuple[Codec, ...], Field(min_length=1), AfterValidator(_each_once)] = get_args(Codec)
+    transcoding: bool = True
     clock_rate_hz: Annotated[Literal[8000, 16000], BeforeValidator(_number)] = 8000
     bridge_threads: Annotated[int, Field(ge=1, le=16)] = 1
     ring_s: Annotated[float, Field(ge=1, le=60)] = 8

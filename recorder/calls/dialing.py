@@ -18,7 +18,6 @@ class Dialing:
         trunk: the trunk whose account (credentials, encryption) it goes out by; None for the recorder's own.
         headers: more headers, as (name, value), in their order.
         address: where to send it, in place of what the URI says; None to go by the URI.
-        codecs: encoding names such as "PCMU", in the order to offer them; () for all that are enabled.
     """
 
     target: str
@@ -26,5 +25,4 @@ class Dialing:
     display: str = ""
     trunk: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
-    codecs: tuple[str, ...] = ()
     address: Address | None = None

@@ -417,6 +417,27 @@ def log_to_stderr(level: int) -> None:
     Before `Endpoint.libCreate`, and again after `libInit`, which sets its own way.
     """
 
+def install_offer(transcoding: bool) -> None:
+    """[sip] Shape the SDP bodies of all legs, for `offer_like` and `answer_like`. After `Endpoint.libInit`.
+
+    With `transcoding` a leg is offered our other codecs as well, after those of the other leg. It takes the place of
+    pjsua2's `onCallSdpCreated`.
+    """
+
+def offer_like(call_id: int, events: bool | None = None) -> None:
+    """[sip] The next SDP offer that is made lists what this call's far end has offered, or agreed to; -1 ends that.
+
+    Its order, payload types, format parameters and packet times are kept. `events` says whether telephone events
+    (RFC 4733) are offered; None: if that far end has them.
+    """
+
+def answer_like(call_id: int, other: int, events: bool | None = None) -> bool:
+    """[sip] Have the answer to `call_id`, not sent yet, agree to what `other`'s far end has answered.
+
+    Where its far end has not offered that codec it gets the first of its own that we know. An INVITE without SDP is
+    offered what `other` has agreed to, then the rest. False when the answer has been sent, or `other` has none yet.
+    """
+
 def install_relay() -> None:
     """[sip] Put a transport of ours on every leg's media, for `join` and `RtpTap`. After `Endpoint.libInit`.
 

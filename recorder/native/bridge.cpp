@@ -33,7 +33,6 @@ void keep_python_off_the_media_thread() { pjmedia_conf_set_op_cb(pjsua_var.mconf
 void omit_unheard_callbacks() {
     pjsua_callback &callbacks = pjsua_var.ua_cfg.cb;
     callbacks.on_call_tsx_state = nullptr;
-    callbacks.on_call_sdp_created = nullptr;
     callbacks.on_stream_precreate = nullptr;
     callbacks.on_stream_created2 = nullptr;
     callbacks.on_call_media_transport_state = nullptr;

@@ -113,44 +113,12 @@ const pjmedia_sdp_media *audio_of(const pjsua_call &call, const pjmedia_sdp_sess
     return call.audio_idx >= 0 && index < sdp.media_count ? sdp.media[index] : nullptr;
 }
 
-// Whether a payload type of `media` is `codec`; the static types need no rtpmap (RFC 3551, section 6).
-bool is_codec(const pjmedia_sdp_media &media, const pj_str_t &format, const pjmedia_codec_info &codec) {
-    const pjmedia_sdp_attr *attribute = pjmedia_sdp_media_find_attr2(&media, "rtpmap", &format);
-    pjmedia_sdp_rtpmap map;
-    if (attribute == nullptr)
-        return codec.pt < 96 && pj_strtoul(&format) == codec.pt;
-    return pjmedia_sdp_attr_get_rtpmap(attribute, &map) == PJ_SUCCESS &&
-           pj_stricmp(&map.enc_name, &codec.encoding_name) == 0 && map.clock_rate == codec.clock_rate;
-}
-
-// [pjsua, before it answers a re-INVITE or UPDATE] The answer takes the first format of the offer that we know: let that be
-// the other leg's, if it is there at all, so that nothing has to be transcoded.
-void on_rx_offer(pjsua_call_id call_id, const pjmedia_sdp_session *, void *, pjsip_status_code *, pjsua_call_setting *) {
-    const pjsua_call &call = pjsua_var.calls[call_id];
-    const pjsua_call *other = call_of(joined_to(call_id));
-    const pjmedia_sdp_session *offer = nullptr;
-    pjsua_stream_info stream;
-    if (other == nullptr || pjsua_call_get_stream_info(other->index, other->audio_idx, &stream) != PJ_SUCCESS ||
-        stream.type != PJMEDIA_TYPE_AUDIO || pjmedia_sdp_neg_get_neg_remote(call.inv->neg, &offer) != PJ_SUCCESS)
-        return;
-    const pjmedia_sdp_media *audio = audio_of(call, *offer);
-    if (audio == nullptr)
-        return;
-    auto &formats = const_cast<pjmedia_sdp_media *>(audio)->desc; // the negotiator's own copy
-    for (unsigned i = 1; i < formats.fmt_count; ++i)
-        if (is_codec(*audio, formats.fmt[i], stream.info.aud.fmt)) {
-            std::rotate(formats.fmt, formats.fmt + i, formats.fmt + i + 1);
-            return;
-        }
-}
-
 } // namespace
 
 void install_dialog() {
     require_sip_thread();
     if (hold_module.id < 0)
         require(pjsip_endpt_register_module(pjsua_get_pjsip_endpt(), &hold_module), "cannot register the hold module");
-    pjsua_var.ua_cfg.cb.on_call_rx_offer = &on_rx_offer;
     outstanding.clear();
     ended.clear();
 }

@@ -12,6 +12,7 @@
 #include "info.hpp"
 #include "log.hpp"
 #include "media_clock.hpp"
+#include "offer.hpp"
 #include "pj.hpp"
 #include "probe.hpp"
 #include "relay.hpp"
@@ -172,6 +173,9 @@ void bind_relay(nb::module_ &m) {
         .def("_put", &put_packet, "packet"_a)
         .def("_set_now", &RtpTap::set_now, "now"_a);
 
+    m.def("install_offer", &install_offer, "transcoding"_a);
+    m.def("offer_like", &offer_like, "call_id"_a, "events"_a = nb::none(), WithoutGil());
+    m.def("answer_like", &answer_like, "call_id"_a, "other"_a, "events"_a = nb::none(), WithoutGil());
     m.def("install_relay", &install_relay);
     m.def("join", &join, "call_a"_a, "call_b"_a, WithoutGil());
     m.def("part", &part, "call_id"_a, WithoutGil());

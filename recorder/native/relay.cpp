@@ -1,8 +1,9 @@
 #include "relay.hpp"
 
+#include "formats.hpp"
 #include "media_clock.hpp"
-#include "pj.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstring>
@@ -159,7 +160,8 @@ pj_status_t simulate_lost(pjmedia_transport *tp, pjmedia_dir direction, unsigned
     return pjmedia_transport_simulate_lost(leg_of(tp)->below, direction, percent);
 }
 
-void unlink(Leg &leg) {
+// `silent`: what the other leg's own stream has to say is kept from its far end as before, until it is joined again.
+void unlink(Leg &leg, bool silent = false) {
     Leg *other = nullptr;
     {
         const std::lock_guard lock(leg.link);
@@ -170,12 +172,13 @@ void unlink(Leg &leg) {
         return;
     const std::lock_guard lock(other->link); // waits for a packet that is on its way to `leg`
     other->other = nullptr;
-    other->joined.store(false, std::memory_order_relaxed);
+    if (!silent)
+        other->joined.store(false, std::memory_order_relaxed);
 }
 
 pj_status_t destroy(pjmedia_transport *tp) {
     Leg &leg = *leg_of(tp);
-    unlink(leg);
+    unlink(leg, true);
     {
         const std::lock_guard lock(leg.link);
         leg.ring.reset();
@@ -233,30 +236,26 @@ Leg *find(int call_id) {
     return transport != nullptr && transport->op == &operations ? leg_of(transport) : nullptr;
 }
 
-bool audio_info(int call_id, pjmedia_stream_info &info) {
-    pjsua_stream_info found;
-    if (pjsua_call_get_stream_info(call_id, pjsua_var.calls[call_id].audio_idx, &found) != PJ_SUCCESS ||
-        found.type != PJMEDIA_TYPE_AUDIO)
-        return false;
-    info = found.info.aud;
-    return true;
+// The codec that a line begins with is the one in use (RFC 3264, section 6.1).
+const Format *codec_of(const Formats &formats) {
+    const auto found =
+        std::find_if(formats.begin(), formats.end(), [](const Format &format) { return !format.is_event(); });
+    return found == formats.end() ? nullptr : &*found;
 }
 
-bool same_codec(const pjmedia_stream_info &a, const pjmedia_stream_info &b) {
-    return pj_stricmp(&a.fmt.encoding_name, &b.fmt.encoding_name) == 0 && a.fmt.clock_rate == b.fmt.clock_rate &&
-           a.fmt.channel_cnt == b.fmt.channel_cnt;
-}
+pjmedia_dir direction_of(int call_id) { return pjsua_var.calls[call_id].media[pjsua_var.calls[call_id].audio_idx].dir; }
 
-PayloadMap payload_map(const pjmedia_stream_info &from, const pjmedia_stream_info &to) {
+// From what the far end of one leg may send to us, to what the far end of the other wants it to be called.
+PayloadMap payload_map(int call_from, const Formats &from, int call_to, const Formats &to) {
     PayloadMap map;
     map.fill(kDropped);
     // RFC 3264, section 8.4: nothing is sent to a leg that has said that it will not listen.
-    if ((from.dir & PJMEDIA_DIR_DECODING) == 0 || (to.dir & PJMEDIA_DIR_ENCODING) == 0)
+    if ((direction_of(call_from) & PJMEDIA_DIR_DECODING) == 0 || (direction_of(call_to) & PJMEDIA_DIR_ENCODING) == 0)
         return map;
-    map[from.rx_pt & 0x7f] = static_cast<std::uint8_t>(to.tx_pt);
     map[kComfortNoise] = kComfortNoise;
-    if (from.rx_event_pt >= 0 && to.tx_event_pt >= 0)
-        map[from.rx_event_pt & 0x7f] = static_cast<std::uint8_t>(to.tx_event_pt);
+    for (const Format &format : from)
+        if (const Format *theirs = find(to, format))
+            map[format.payload_type] = static_cast<std::uint8_t>(theirs->payload_type);
     return map;
 }
 
@@ -282,12 +281,18 @@ bool join(int call_a, int call_b) {
         a->partner = call_b;
     if (b != nullptr)
         b->partner = call_a;
-    pjmedia_stream_info info_a, info_b;
-    if (a == nullptr || b == nullptr || a == b || !audio_info(call_a, info_a) || !audio_info(call_b, info_b) ||
-        !same_codec(info_a, info_b))
+    if (a == nullptr || b == nullptr || a == b)
         return false;
-    set_link(*a, *b, payload_map(info_a, info_b));
-    set_link(*b, *a, payload_map(info_b, info_a));
+    const pjmedia_sdp_media *local_a = local_audio(call_a), *remote_a = remote_audio(call_a);
+    const pjmedia_sdp_media *local_b = local_audio(call_b), *remote_b = remote_audio(call_b);
+    if (local_a == nullptr || remote_a == nullptr || local_b == nullptr || remote_b == nullptr)
+        return false;
+    const Formats from_a = formats_of(*local_a), from_b = formats_of(*local_b);
+    const Format *codec_a = codec_of(from_a), *codec_b = codec_of(from_b);
+    if (codec_a == nullptr || codec_b == nullptr || !codec_a->is_same_codec(*codec_b))
+        return false;
+    set_link(*a, *b, payload_map(call_a, from_a, call_b, formats_of(*remote_b)));
+    set_link(*b, *a, payload_map(call_b, from_b, call_a, formats_of(*remote_a)));
     return true;
 }
 

@@ -32,11 +32,14 @@ void free_dead_ports() {
 }
 
 std::atomic<std::uint64_t> common_offset{0};
+constexpr unsigned kBuffered = 40; // 25 ms, as a part of a second
 
 // [media] What turns the bridge's timestamps into positions of the media clock: one number for all taps, so that their
 // frames stay aligned; a new one when the bridge has begun anew, or has left out ticks on a machine that stood still.
 std::uint64_t bridge_offset(unsigned clock_rate_hz, std::uint64_t timestamp) {
-    const std::uint64_t offset = static_cast<std::uint64_t>(media_clock(clock_rate_hz)) - timestamp;
+    // What the bridge plays now came in a tick or two ago: that long the jitter buffer holds it at least.
+    const std::uint64_t now = static_cast<std::uint64_t>(media_clock(clock_rate_hz)) - clock_rate_hz / kBuffered;
+    const std::uint64_t offset = now - timestamp;
     const auto apart = static_cast<std::int64_t>(offset - common_offset.load(std::memory_order_relaxed));
     if (apart < -static_cast<std::int64_t>(clock_rate_hz / 25) || apart > static_cast<std::int64_t>(clock_rate_hz / 25))
         common_offset.store(offset, std::memory_order_relaxed);

@@ -35,7 +35,6 @@ _log = structlog.get_logger()
 _T = TypeVar("_T")
 
 _LONGEST_WAIT_MS = 100  # signalling and commands end the wait at once
-_CODEC_PRIORITIES = {"PCMU/8000": 255, "PCMA/8000": 254}
 
 
 @dataclass(slots=True)
@@ -145,13 +144,16 @@ class Endpoint:
         heapq.heappush(self._alarms, (time.monotonic() + delay_s, next(self._alarm_order), alarm))
         return alarm
 
-    def dial(self, listener: Listener, dialing: Dialing) -> Leg:
-        """Make the leg of a call that goes out, and send its INVITE. It is kept until it is gone."""
+    def dial(self, listener: Listener, dialing: Dialing, offer_like: Leg) -> Leg:
+        """Make the leg of a call that goes out, and send its INVITE. It is kept until it is gone.
+
+        Its SDP offer has the codecs of `offer_like`'s far end, in its order.
+        """
         aim = dialing if dialing.address is None else replace(dialing, target=_uri_of(dialing.address))
         account, way = self._accounts.aimed(aim, self._transports)
         leg = Leg(account, Side.B, listener, self._remember, self._forget)
         if way is not None:
-            leg.dial(dialing, way.home)
+            leg.dial(dialing, way.home, offer_like)
         else:
             leg.cannot_dial(dialing.target, "no entry of sip.listen has its transport and address family")
         return leg
@@ -265,9 +267,11 @@ class Endpoint:
         native.install_options(self._options_answered)
         native.install_digits()
         native.install_relay()
+        native.install_offer(media.transcoding)
+        order = {name.lower(): 255 - place for place, name in enumerate(media.codecs)}
         for codec in endpoint.codecEnum2():
-            priority = _CODEC_PRIORITIES.get(codec.codecId.rsplit("/", 1)[0], 0)
-            endpoint.codecSetPriority(codec.codecId, priority)
+            name = codec.codecId.partition("/")[0].lower()
+            endpoint.codecSetPriority(codec.codecId, order.get(name, 0))
         self._transports.open(endpoint)
         endpoint.libStart()
         endpoint.audDevManager().setNullDev()

@@ -65,18 +65,24 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
 
     # What the shell asks of a leg ---------------------------------------------------------------------------------
 
-    def dial(self, dialing: Dialing, home: str) -> None:
-        """Send the INVITE, from our own address `home`. A failure to send becomes LegEnded, as a refusal would."""
+    def dial(self, dialing: Dialing, home: str, offer_like: Leg) -> None:
+        """Send the INVITE, from our own address `home`. A failure to send becomes LegEnded, as a refusal would.
+
+        It offers what `offer_like`'s far end has offered.
+        """
         prm = _audio_only()
         user = f"{quote(dialing.calling, safe=USER_SAFE)}@" if dialing.calling else ""
         prm.txOption.localUri = f"<sip:{user}{home}>"
         for name, value in dialing.headers:
             prm.txOption.headers.append(_header(name, value))
+        native.offer_like(offer_like.call_id)
         try:
             self._invite(dialing, prm)
         except pj.Error as error:
             self.cannot_dial(dialing.target, error.reason)
             return
+        finally:
+            native.offer_like(-1)
         if self.gone:
             return
         self.call_id = int(self.getId())
@@ -110,6 +116,11 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
     def accept(self) -> None:
         """Send 200 with SDP."""
         self._respond(200, "")
+
+    def agree_with(self, other: Leg) -> None:
+        """Have our answer, not sent yet, take the codecs that `other`'s far end has answered."""
+        if not self.gone and not other.gone:
+            native.answer_like(self.call_id, other.call_id)
 
     def hang_up(self, sip_status: int, phrase: str = "", retry_after_s: int | None = None) -> None:
         """Reject, cancel or hang up, whichever the leg's state asks for. Harmless when it is over already."""

@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -15,6 +15,7 @@ import numpy as np
 import soundfile
 
 from recorder.loadtest.tones import Codec
+from tests.peers.codecs import Speech
 from tests.tones import RATE, Samples
 
 PACKET_S = 0.020
@@ -36,16 +37,16 @@ class RtpPeer:
     """Sends `sound` in real time from `begin` on, and receives. Use as a context manager.
 
     Args:
-        encoded: the sound as raw G.711 bytes, 8000 a second.
-        codec: which G.711 law.
+        encoded: the sound as raw G.711 bytes, 8000 a second, or as the payloads of packets of 20 ms.
+        codec: which G.711 law, or any other way to speak.
         digits: telephone events by the number of the packet that they begin at (RFC 4733): codes 0 to 15.
         event_payload_type: what they are sent as.
     """
 
     def __init__(
         self,
-        encoded: bytes,
-        codec: Codec = Codec.PCMU,
+        encoded: bytes | Sequence[bytes],
+        codec: Codec | Speech = Codec.PCMU,
         digits: Mapping[int, int] | None = None,
         event_payload_type: int = 101,
     ) -> None:
@@ -53,8 +54,12 @@ class RtpPeer:
         self._event_payload_type = event_payload_type
         self.received: list[Received] = []
         self.first_sent_s: float | None = None
-        self._encoded = encoded
-        self._payload_type = _PAYLOAD_TYPES[codec]
+        if isinstance(encoded, bytes):
+            encoded = [encoded[start : start + 160] for start in range(0, len(encoded), 160)]
+        self.payloads = encoded
+        self._payload_type, self._ticks = (
+            (codec.payload_type, codec.ticks) if isinstance(codec, Speech) else (_PAYLOAD_TYPES[codec], 160)
+        )
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self._socket.settimeout(0.1)
@@ -101,18 +106,16 @@ class RtpPeer:
         while not self._begun.wait(0.05):
             if self._stopping.is_set():
                 return
-        count = len(self._encoded) // 160
         begin = time.monotonic()
         self.first_sent_s = time.time()
-        for number in range(count):
+        for number, payload in enumerate(self.payloads):
             wait = begin + number * PACKET_S - time.monotonic()
             if wait > 0 and self._stopping.wait(wait):
                 return
             kind, begin_number = self._payload_type, number
-            payload = self._encoded[number * 160 : (number + 1) * 160]
             if number in self._events:
                 kind, (begin_number, payload) = self._event_payload_type, self._events[number]
-            header = struct.pack("!BBHII", 0x80, kind, number & 0xFFFF, begin_number * 160, 0x5EED)
+            header = struct.pack("!BBHII", 0x80, kind, number & 0xFFFF, begin_number * self._ticks & 0xFFFFFFFF, 0x5EED)
             assert self._remote is not None
             self._socket.sendto(header + payload, self._remote)
 
