@@ -20,6 +20,7 @@ import structlog
 from aiohttp.web import AppRunner
 
 from recorder import __version__, log, native, settings_files
+from recorder.calls.admission import DRAINING
 from recorder.calls.events import Invite
 from recorder.calls.health import Health
 from recorder.calls.routing import probed_targets
@@ -109,7 +110,7 @@ class _Recorder:
                 http = self._settings.http
                 _log.info("ready", sip=endpoint.bound, http=f"{http.host}:{http.port}", folder=str(self._folder))
                 await self._stopping.wait()
-                await self._drain(exchange)
+                await self._drain(exchange, endpoint)
                 endpoint.post(lambda: exchange.hang_up_all("shutdown"))
             finally:
                 watch.cancel()
@@ -152,7 +153,16 @@ class _Recorder:
         def on_registered(trunk: str, registered: bool) -> None:
             metrics.registered.labels(trunk).set(registered)
 
-        endpoint = Endpoint(settings, on_invite, on_registered)
+        def on_refused(invite: Invite, sip_status: int, phrase: str) -> None:
+            exchange.refused(invite, sip_status, phrase)
+
+        def on_turned_away(reason: str, requests: int) -> None:
+            if reason == "challenges":
+                metrics.challenges.inc(requests)
+            else:
+                metrics.strangers.labels(reason).inc(requests)
+
+        endpoint = Endpoint(settings, on_invite, on_registered, on_refused, on_turned_away)
         targets = probed_targets(settings)
         health = Health({key: interval_s for key, (_, interval_s) in targets.items()}, time.monotonic())
         exchange = Exchange(Services(settings, endpoint, writer, keeper, metrics, health, ended))
@@ -204,9 +214,10 @@ class _Recorder:
             endpoint.post(partial(exchange.watch, watched))
             await asyncio.sleep(_WATCH_S)
 
-    async def _drain(self, exchange: Exchange) -> None:
+    async def _drain(self, exchange: Exchange, endpoint: Endpoint) -> None:
         """Refuse new calls; let those that are up end by themselves, until the limit or a second signal."""
         exchange.admission.draining = True
+        endpoint.drain(DRAINING.retry_after_s)
         self._stopping.clear()
         limit = self._settings.sip.drain_timeout_s
         _log.info("draining", calls=exchange.count, limit_s=limit)

@@ -13,10 +13,13 @@ from typing import Any
 import structlog
 
 from recorder.calls.admission import Admission, Room
+from recorder.calls.cdr import CallDetailRecord
 from recorder.calls.events import CallAdmitted, CallRefused, HangUpRequested, Invite
 from recorder.calls.routing import Decision, Identity, Router
+from recorder.calls.termination import of_refusal
 from recorder.errors import RecorderError
 from recorder.identifiers import new_dialog_id
+from recorder.library.keeper import EndedCall
 from recorder.session import Services, Session
 from recorder.sip.leg import Leg
 
@@ -64,6 +67,39 @@ class Exchange:
         metrics.calls_started.inc()
         metrics.calls_live.inc()
         session.post(event)
+
+    def refused(self, invite: Invite, sip_status: int, phrase: str) -> None:
+        """Keep what is to be known of an INVITE that was answered before it became a call: it cannot be taken."""
+        termination, metrics = of_refusal(sip_status), self._services.metrics
+        record = CallDetailRecord(
+            id=new_dialog_id(),
+            time=invite.time_ms,
+            group_id="unknown",
+            account_id="unknown",
+            calling=invite.calling,
+            called=invite.called,
+            result=termination.result,
+            reason=termination.reason,
+            answered_ms=None,
+            ended_ms=invite.time_ms,
+            duration_s=0.0,
+            sip_status=sip_status,
+            a_sip_call_id=invite.sip_call_id,
+            b_sip_call_id=None,
+            recorded=False,
+            file=None,
+            details={
+                "trunk": invite.trunk,
+                "source": invite.source,
+                "phrase": phrase,
+                "unrecorded_because": "refused",
+            },
+        )
+        metrics.calls_started.inc()
+        metrics.calls_refused.labels(termination.reason, invite.trunk).inc()
+        metrics.calls_ended.labels(termination.result, termination.reason).inc()
+        _log.info("call", **record.as_dict())
+        self._services.keeper.submit(EndedCall(record.as_dict(), None, None, time.monotonic()))
 
     def live(self) -> list[dict[str, Any]]:
         """Every call there is, as the API shows it."""

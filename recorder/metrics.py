@@ -31,6 +31,10 @@ class Metrics:
             "calls_refused_total", "Calls turned away before anything was spent on them, by why", "reason", "trunk"
         )
         self.target_up = gauge("target_up", "Whether a target answers OPTIONS, for those that are probed", "target")
+        self.strangers = counter(
+            "strangers_total", "Requests turned away because they belong to no trunk, by what was wrong", "reason"
+        )
+        self.challenges = counter("challenges_total", "Requests that were asked for credentials (401)")
         self.calls_live = gauge("calls_live", "Calls that are being set up or are up")
         self.legs_live = gauge("legs_live", "Calls that the SIP stack has, a leg each; those on their way out included")
         self.call_setup = histogram("call_setup_seconds", "From the INVITE to the answer", _SETUP)

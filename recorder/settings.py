@@ -183,6 +183,20 @@ def _sip_user(value: str) -> str:
     return value
 
 
+def _realm(value: str) -> str:
+    if not re.fullmatch(r"[ !#-\[\]-~]{1,64}", value):
+        raise ValueError('must be 1 to 64 printable ASCII characters, without " and \\')
+    return value
+
+
+def _host_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", value):
+        raise ValueError(
+            "must be a name as it stands in the certificate, such as sbc.example.com; it takes no wildcard"
+        )
+    return value
+
+
 def _sha256(value: str) -> str:
     if not re.fullmatch(r"[0-9A-Fa-f]{64}", value, re.ASCII):
         raise ValueError("must be the SHA-256 of the token as 64 hex digits; `recorder token` makes both")
@@ -226,6 +240,7 @@ class Sip(_Section):
     listen: Annotated[tuple[Listener, ...], Field(min_length=1, max_length=MAX_LISTENERS)] = (Listener(),)
     tls: Tls = Tls()
     local_networks: tuple[Network, ...] = PRIVATE_NETWORKS
+    strangers: Literal["reject", "drop"] = "reject"
     user_agent: Annotated[str, AfterValidator(_printable)] = "recorder"
     setup_timeout_s: Seconds = 10
     ring_timeout_s: Seconds = 60
@@ -278,6 +293,22 @@ class Credentials(_Section):
         return self
 
 
+class Digest(_Section):
+    """What the trunk's requests must prove to know (RFC 3261, section 22; RFC 8760)."""
+
+    username: Annotated[str, AfterValidator(_printable), Field(description="the user name that the trunk is to use")]
+    password: Annotated[str | None, Field(repr=False)] = None
+    password_file: FilePath | None = None
+    realm: Annotated[str, AfterValidator(_realm)] = "recorder"
+    algorithms: Annotated[tuple[Literal["md5", "sha-256"], ...], Field(min_length=1)] = ("md5",)
+
+    @model_validator(mode="after")
+    def _some_password(self) -> Digest:
+        if not self.password and self.password_file is None:
+            raise ValueError("needs password or password_file")
+        return self
+
+
 class Registration(_Section):
     """A REGISTER that is kept alive (RFC 3261, section 10)."""
 
@@ -289,9 +320,9 @@ class Registration(_Section):
 
 class Trunk(_Section):
     name: Annotated[Name, Field(description="a name for logs and for match.trunk")]
-    sources: Annotated[
-        tuple[Network, ...], Field(min_length=1, description="the addresses and networks that its calls come from")
-    ]
+    sources: tuple[Network, ...] = ()
+    client_certificates: tuple[Annotated[str, AfterValidator(_host_name)], ...] = ()
+    digest: Digest | None = None
     behind_nat: bool = False
     srtp: Literal["off", "optional", "required"] = "off"
     srtp_keying: Annotated[tuple[Literal["sdes", "dtls"], ...], Field(min_length=1)] = ("sdes",)
@@ -302,6 +333,12 @@ class Trunk(_Section):
     max_calls: Annotated[int, Field(ge=1, le=2000)] | None = None
     calls_per_second: Annotated[float, Field(gt=0, le=10000)] | None = None
     calls_burst: Annotated[int, Field(ge=1, le=10000)] | None = None
+
+    @model_validator(mode="after")
+    def _known_by_something(self) -> Trunk:
+        if not self.sources and not self.client_certificates and self.digest is None:
+            raise ValueError("needs sources, client_certificates or digest: what its calls are known by")
+        return self
 
 
 class Match(_Section):
@@ -523,7 +560,11 @@ def _with_absolute_paths(settings: Settings, base: Path) -> tuple[Settings | Non
             where = ("trunks", position, "credentials", "password_file")
             file = absolute(credentials.password_file, *where)
             credentials = credentials.model_copy(update={"password_file": file})
-        trunks.append(trunk.model_copy(update={"credentials": credentials}))
+        digest = trunk.digest
+        if digest is not None and digest.password_file is not None:
+            file = absolute(digest.password_file, "trunks", position, "digest", "password_file")
+            digest = digest.model_copy(update={"password_file": file})
+        trunks.append(trunk.model_copy(update={"credentials": credentials, "digest": digest}))
     if faults:
         return None, faults
     changed = {"sip": sip, "trunks": tuple(trunks), "recording": recording, "library": library}

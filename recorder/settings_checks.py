@@ -47,7 +47,14 @@ def warnings(settings: Settings) -> list[str]:
     """What is allowed and most likely not meant, one line each: `key.path: what happens; what to do`."""
     return [
         f"{dotted(path)}: {text}"
-        for check in (_calls_that_go_nowhere, _never_matched, _recording_off, _doors, _missing_transports)
+        for check in (
+            _calls_that_go_nowhere,
+            _never_matched,
+            _recording_off,
+            _doors,
+            _certificates_unasked,
+            _missing_transports,
+        )
         for path, text in check(settings)
     ]
 
@@ -247,6 +254,15 @@ def _doors(settings: Settings) -> Iterator[Fault]:
                 "when done"
             ),
         )
+
+
+def _certificates_unasked(settings: Settings) -> Iterator[Fault]:
+    for position, trunk in enumerate(settings.trunks):
+        if trunk.client_certificates and not settings.sip.tls.verify_client:
+            yield (
+                ("trunks", position, "client_certificates"),
+                "nobody is asked for a certificate, so that none of its calls gets in; set sip.tls.verify_client: true",
+            )
 
 
 def _missing_transports(settings: Settings) -> Iterator[Fault]:

@@ -5,23 +5,25 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from recorder.settings import Credentials, Settings, Tls
+from recorder.settings import Credentials, Digest, Settings, Tls
 
 
 def problems(settings: Settings) -> list[str]:
     """What is wrong with the files, one line each: `key.path: what is wrong; what to do`."""
     found = _of_tls(settings.sip.tls)
     for position, trunk in enumerate(settings.trunks):
-        if trunk.credentials is not None and trunk.credentials.password_file is not None:
-            text = _unreadable(trunk.credentials.password_file)
-            if text is None and not password(trunk.credentials):
-                text = f"{trunk.credentials.password_file} is empty; its first line is the password"
+        for key, secret in (("credentials", trunk.credentials), ("digest", trunk.digest)):
+            if secret is None or secret.password_file is None:
+                continue
+            text = _unreadable(secret.password_file)
+            if text is None and not password(secret):
+                text = f"{secret.password_file} is empty; its first line is the password"
             if text is not None:
-                found.append(f"trunks.{position}.credentials.password_file: {text}")
+                found.append(f"trunks.{position}.{key}.password_file: {text}")
     return found
 
 
-def password(credentials: Credentials) -> str:
+def password(credentials: Credentials | Digest) -> str:
     """The trunk's password; one from a file is its first line. Raises OSError."""
     if credentials.password_file is None:
         return credentials.password or ""

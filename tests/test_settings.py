@@ -224,7 +224,7 @@ def test_an_unknown_key_is_an_error_that_says_what_may_have_been_meant(text: str
             "accounts: [{id: a, group: g, match: {called: 'a{99999999999}'}}]",
             "accounts.0.match.called: is not a regular",
         ),
-        ("trunks: [{name: t, sources: []}]", "trunks.0.sources: needs at least one entry"),
+        ("trunks: [{name: t, sources: []}]", "trunks.0: needs sources, client_certificates or digest"),
         ("trunks: [{name: t, sources: [x]}]", "trunks.0.sources.0: must be an IP address or network"),
         ("trunks: [{name: t, sources: [7]}]", "trunks.0.sources.0: must be an IP address or network"),
         (

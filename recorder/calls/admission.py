@@ -22,6 +22,9 @@ class Refusal:
     retry_after_s: int
 
 
+DRAINING = Refusal("draining", "Shutting down", 30)
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """What there is as a call comes in.
@@ -65,7 +68,7 @@ class Admission:
         `recorded`: whether it is to be recorded.
         """
         if self.draining:
-            return Refusal("draining", "Shutting down", 30)
+            return DRAINING
         if room.calls >= self.capacity:
             return Refusal("capacity", "All lines are busy", 5)
         most = self._trunk_capacity.get(trunk)

@@ -8,6 +8,9 @@ from enum import Enum
 
 from recorder.calls.targets import Address, Target
 
+LOOPBACK = "loopback"
+"""The trunk of this machine's own calls, which there is while the configuration names none."""
+
 
 class Side(Enum):
     """The A leg came in from the trunk, the B leg went out to the application."""
@@ -51,6 +54,7 @@ class Invite:
         calling_uri: the URI of From.
         headers: every header by lower-case name, the values in their order.
         time_ms: epoch milliseconds at which it came in.
+        trunk: name of the trunk it came from, which has been let in.
     """
 
     sip_call_id: str
@@ -60,6 +64,7 @@ class Invite:
     calling_uri: str
     time_ms: int
     headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    trunk: str = LOOPBACK
 
 
 @dataclass(frozen=True, slots=True)

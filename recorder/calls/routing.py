@@ -1,22 +1,19 @@
-"""Who may call, where a call goes on to, and whose account it is: rules over trunk, called and calling number."""
+"""Where a call goes on to, and whose account it is: rules over trunk, called and calling number."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from random import Random
 from urllib.parse import quote
 
 from recorder.calls.events import Invite
 from recorder.calls.health import key_of
 from recorder.calls.targets import Place, Target, in_order, is_name, place_of
-from recorder.errors import ForbiddenError, NoRouteError
+from recorder.errors import NoRouteError
 from recorder.identifiers import is_valid_dialog_id, is_valid_name, new_dialog_id
 from recorder.settings import Account, IdentityHeaders, Match, NumberRewrite, Route, Settings
 
-LOOPBACK = "loopback"
-_LOOPBACK_NETWORKS: tuple[IPv4Network | IPv6Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 # RFC 3261, section 25.1: what a user part may hold unescaped.
 USER_SAFE = "-_.!~*'()&=+$,;?/"
 
@@ -58,7 +55,7 @@ class Router:
 
     def __init__(self, settings: Settings, random: Random | None = None) -> None:
         self._random = random or Random()  # noqa: S311  # shares load, keeps no secret
-        self._trunks = settings.trunks
+        self._headers = {trunk.name: trunk.identity_headers for trunk in settings.trunks}
         proxied = frozenset(trunk.name for trunk in settings.trunks if trunk.proxy is not None)
         self._routes = [_Path(route, proxied) for route in settings.routes]
         self._accounts = [(_Rule(account.match), account) for account in settings.accounts]
@@ -68,10 +65,10 @@ class Router:
         """Match an INVITE against the rules, first match wins.
 
         Raises:
-            ForbiddenError: it came from an address that belongs to no trunk.
             NoRouteError: no route matches.
         """
-        trunk, headers = self._trunk(invite.source)
+        trunk = invite.trunk
+        headers = self._headers.get(trunk, IdentityHeaders())
         path = next((path for path in self._routes if path.rule.matches(trunk, invite)), None)
         if path is None:
             raise NoRouteError(f"no route matches a call from trunk {trunk} to {invite.called!r}")
@@ -83,18 +80,6 @@ class Router:
             for target in in_order(path.targets, self._random)
         )
         return Decision(trunk, path.name, targets, called, calling, identity, because)
-
-    def _trunk(self, source: str) -> tuple[str, IdentityHeaders]:
-        try:
-            address = ip_address(source)
-        except ValueError:
-            raise ForbiddenError(f"{source!r} is not an address") from None
-        for trunk in self._trunks:
-            if any(address in network for network in trunk.sources):
-                return trunk.name, trunk.identity_headers
-        if not self._trunks and any(address in network for network in _LOOPBACK_NETWORKS):
-            return LOOPBACK, IdentityHeaders()
-        raise ForbiddenError(f"{source} belongs to no trunk")
 
     def _identity(self, trunk: str, headers: IdentityHeaders, invite: Invite) -> tuple[Identity, str | None]:
         replaced: list[tuple[str, str]] = []

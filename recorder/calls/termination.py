@@ -46,6 +46,26 @@ _REJECTIONS = {
 }
 
 
+_REFUSALS = {
+    400: "bad_request",
+    406: "not_acceptable",
+    415: "unsupported_media_type",
+    416: "unsupported_uri_scheme",
+    420: "bad_extension",
+    421: "extension_required",
+    422: "session_interval_too_small",
+    482: "loop_detected",
+    483: "too_many_hops",
+    486: "capacity",
+    488: "not_acceptable",
+}
+
+
+def of_refusal(sip_status: int) -> Termination:
+    """Name the end of an INVITE that was answered with `sip_status` before it became a call."""
+    return Termination("refused", _REFUSALS.get(sip_status, "not_taken"), sip_status)
+
+
 def of_rejection(sip_status: int) -> Termination:
     """Name the end of a call whose target answered the INVITE with `sip_status` (300 to 699)."""
     named = _REJECTIONS.get(sip_status)

@@ -265,6 +265,79 @@ def omit_unheard_callbacks() -> None:
 def call_progress(call_id: int) -> CallProgress:
     """[sip] What a state callback asks for: a small part of `getInfo`, at a small part of its cost."""
 
+class GateTrunk:
+    """Who a trunk is: all that is given must hold. It shows none of its secrets."""
+
+    def __init__(
+        self,
+        name: str,
+        sources: list[str],
+        certificates: list[str],
+        username: str,
+        password: str,
+        realm: str,
+        algorithms: list[str],
+    ) -> None:
+        """[any] Networks, names in the peer's certificate, and credentials ("MD5", "SHA-256"); each empty for any.
+
+        Raises ValueError for what is no network, and for an algorithm that is not there.
+        """
+
+class RefusedInvite:
+    """An INVITE of a trunk that was answered with an error before it could become a call."""
+
+    @property
+    def message(self) -> str: ...
+    @property
+    def source(self) -> str:
+        """`address:port`."""
+
+    @property
+    def trunk(self) -> str: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def phrase(self) -> str: ...
+
+class Stranger:
+    """Requests that were turned away, of one source, since it was told of the last time."""
+
+    @property
+    def source(self) -> str:
+        """The address; empty for all that the table had no room for."""
+
+    @property
+    def reason(self) -> str:
+        """Of the first of them: source, certificate, credentials or malformed; "many" without a source."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def user_agent(self) -> str: ...
+    @property
+    def requests(self) -> int: ...
+
+def install_gate(trunks: list[GateTrunk], answer_strangers: bool) -> None:
+    """[sip] Let requests out of dialogs in from these trunks alone; others are answered 403, or not at all.
+
+    Once, after `Endpoint.libInit`. It takes the place of pjsua2's `onRejectedIncomingCall`.
+    """
+
+def drain_gate(retry_after_s: int) -> None:
+    """[sip] From now on answer OPTIONS with 503 and Retry-After."""
+
+def trunk_of_invite() -> str:
+    """[sip] In `onIncomingCall`: the trunk that the INVITE came from. Once it was asked, the INVITE counts as taken."""
+
+def take_refused_invites() -> list[RefusedInvite]:
+    """[sip] Those since the last call, at most 256."""
+
+def take_strangers() -> list[Stranger]:
+    """[sip] Whom to tell of now: each source once a minute at most, 64 of them, and the rest in one entry."""
+
+def gate_counts() -> dict[str, int]:
+    """[sip] Since the start: requests turned away by reason (see `Stranger.reason`), and `challenges` sent."""
+
 def conference_slot(call_id: int) -> int:
     """[sip] The bridge slot of a call's audio, -1 when it has none."""
 
@@ -479,3 +552,6 @@ def aim(account_id: int, transport_id: int, ipv6: bool) -> None:
 
 def loosen(call_id: int) -> None:
     """[sip] Let a call's dialog choose any listener when the far side's Contact asks for another kind."""
+
+def _answer_malformed(packet: bytes, what: str) -> bytes:
+    """Tests only: the answer to a request that cannot be parsed; b"" for none."""

@@ -9,8 +9,10 @@
 #include "bridge.hpp"
 #include "dialog.hpp"
 #include "digits.hpp"
+#include "gate.hpp"
 #include "info.hpp"
 #include "log.hpp"
+#include "malformed.hpp"
 #include "media_clock.hpp"
 #include "offer.hpp"
 #include "pj.hpp"
@@ -23,12 +25,14 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <memory>
 #include <stdexcept>
 
 namespace nb = nanobind;
@@ -404,12 +408,65 @@ void bind_transports(nb::module_ &m) {
     m.def("loosen", &loosen, "call_id"_a, WithoutGil());
 }
 
+GateTrunk *make_gate_trunk(std::string name, const std::vector<std::string> &sources, std::vector<std::string> certificates,
+                           std::string username, std::string password, std::string realm,
+                           const std::vector<std::string> &algorithms) {
+    auto trunk = std::make_unique<GateTrunk>();
+    trunk->name = std::move(name);
+    for (const std::string &source : sources)
+        trunk->networks.push_back(parse_network(source));
+    trunk->certificates = std::move(certificates);
+    if (username.empty())
+        return trunk.release();
+    Credentials credentials{std::move(username), std::move(password), std::move(realm), {}};
+    for (const std::string &name : algorithms)
+        credentials.algorithms.push_back(algorithm_of(name));
+    trunk->credentials = std::move(credentials);
+    return trunk.release();
+}
+
+void bind_gate(nb::module_ &m) {
+    nb::class_<GateTrunk>(m, "GateTrunk")
+        .def(nb::new_(&make_gate_trunk), "name"_a, "sources"_a, "certificates"_a, "username"_a, "password"_a, "realm"_a,
+             "algorithms"_a);
+    nb::class_<RefusedInvite>(m, "RefusedInvite")
+        .def_prop_ro("message", [](const RefusedInvite &invite) { return text(invite.message); })
+        .def_ro("source", &RefusedInvite::source)
+        .def_ro("trunk", &RefusedInvite::trunk)
+        .def_ro("status", &RefusedInvite::status)
+        .def_prop_ro("phrase", [](const RefusedInvite &invite) { return text(invite.phrase); });
+    nb::class_<Stranger>(m, "Stranger")
+        .def_ro("source", &Stranger::source)
+        .def_prop_ro("reason", [](const Stranger &stranger) { return std::string(stranger.reason); })
+        .def_ro("method", &Stranger::method)
+        .def_ro("user_agent", &Stranger::user_agent)
+        .def_ro("requests", &Stranger::requests);
+
+    m.def("install_gate", [](const std::vector<const GateTrunk *> &trunks, bool answer_strangers) {
+        std::vector<GateTrunk> table;
+        for (const GateTrunk *trunk : trunks)
+            table.push_back(*trunk);
+        const nb::gil_scoped_release release;
+        install_gate(std::move(table), answer_strangers);
+    }, "trunks"_a, "answer_strangers"_a);
+    m.def("drain_gate", &drain_gate, "retry_after_s"_a);
+    m.def("trunk_of_invite", &trunk_of_invite);
+    m.def("take_refused_invites", &take_refused_invites);
+    m.def("take_strangers", &take_strangers);
+    m.def("gate_counts", &gate_counts);
+    m.def("_answer_malformed", [](const nb::bytes &packet, const std::string &what) {
+        const std::string answer = answer_malformed(std::string_view(packet.c_str(), packet.size()), what);
+        return nb::bytes(answer.data(), answer.size());
+    }, "packet"_a, "what"_a);
+}
+
 } // namespace
 
 NB_MODULE(_native, m) {
     bind_transports(m);
     bind_dialog(m);
     bind_digits(m);
+    bind_gate(m);
     bind_probe(m);
     bind_resolver(m);
     bind_relay(m);

@@ -27,6 +27,7 @@ from recorder.errors import InvalidRequestError
 from recorder.settings import Settings, nameserver
 from recorder.sip import translate
 from recorder.sip.accounts import Accounts, OnRegistered
+from recorder.sip.gate import Gate, OnRefused, OnTurnedAway
 from recorder.sip.leg import Leg, Listener, guarded
 from recorder.sip.resolver import Resolver
 from recorder.sip.transports import Transports
@@ -52,7 +53,8 @@ class Endpoint:
     """The SIP stack and its thread.
 
     `on_invite(leg, invite)` runs on the sip thread, outside any callback of the stack, for each INVITE that comes in.
-    It sets `leg.listener` before it returns. `on_registered(trunk, whether)` runs there too, at each news.
+    It sets `leg.listener` before it returns. `on_registered(trunk, whether)` runs there too, at each news, and
+    so do the others, which are the gate's.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class Endpoint:
         settings: Settings,
         on_invite: Callable[[Leg, Invite], None],
         on_registered: OnRegistered = lambda _trunk, _registered: None,
+        on_refused: OnRefused = lambda _invite, _status, _phrase: None,
+        on_turned_away: OnTurnedAway = lambda _reason, _requests: None,
     ) -> None:
         self.bound: tuple[str, ...] = ()
         self._settings = settings
@@ -81,6 +85,7 @@ class Endpoint:
         self._stopping = False
         self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="sip")
+        self._gate = Gate(settings, on_refused, on_turned_away)
         self._transports = Transports(settings)
         self._accounts = Accounts(settings, self._invite, on_registered)
 
@@ -100,6 +105,10 @@ class Endpoint:
         """Have `command` run on the sip thread."""
         self._commands.put(command)
         native.wake()
+
+    def drain(self, retry_after_s: int) -> None:
+        """Tell trunks that ask (OPTIONS) to send their calls elsewhere."""
+        self.post(lambda: native.drain_gate(retry_after_s))
 
     async def ask(self, question: Callable[[], _T]) -> _T:
         """Run `question` on the sip thread; return its answer, or raise what it raised."""
@@ -199,6 +208,7 @@ class Endpoint:
             endpoint.libHandleEvents(self._wait_ms())
             self._pass_digits_on()
             self._tell_of_reinvites()
+            guarded(self._gate.poll)
             self._run_commands()
             self._run_alarms()
             self._gone.clear()
@@ -267,6 +277,7 @@ class Endpoint:
         native.install_options(self._options_answered)
         native.install_digits()
         native.install_relay()
+        self._gate.install()
         native.install_offer(media.transcoding)
         order = {name.lower(): 255 - place for place, name in enumerate(media.codecs)}
         for codec in endpoint.codecEnum2():
@@ -299,6 +310,7 @@ class Endpoint:
 
     def _invite(self, account: Any, call_id: int, message: str, source: str) -> None:
         time_ms = time.time_ns() // 1_000_000
+        trunk = native.trunk_of_invite()
         leg = Leg(account, Side.A, None, self._remember, self._forget, call_id)
 
         # Not from inside the stack's callback: it is still building the call, and may not be answered there.
@@ -306,7 +318,7 @@ class Endpoint:
             native.claim_info(call_id)
             native.loosen(call_id)
             try:
-                invite = translate.invite(message, source, time_ms)
+                invite = translate.invite(message, source, time_ms, trunk)
             except InvalidRequestError as error:
                 _log.warning("invite_unreadable", source=source, error=str(error))
                 leg.hang_up(400, str(error))

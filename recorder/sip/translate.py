@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-from recorder.calls.events import Invite
+from recorder.calls.events import LOOPBACK, Invite
 from recorder.errors import InvalidRequestError
 
 # RFC 3261, section 20: the one-letter forms of header names.
@@ -27,18 +27,19 @@ _TEL = re.compile(r"tel:(?P<user>[^;>\s]+)", re.IGNORECASE)
 _QUOTED_NAME = re.compile(r'\s*"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
-def invite(message: str, source: str, time_ms: int) -> Invite:
+def invite(message: str, source: str, time_ms: int, trunk: str = LOOPBACK) -> Invite:
     """Read an INVITE.
 
     Args:
-        message: the whole request as it came in.
+        message: the whole request as it came in; bytes that are no UTF-8 as lone surrogates.
         source: `address:port` of the sender, `[address]:port` for IPv6.
+        trunk: the trunk that it came from.
 
     Raises:
         InvalidRequestError: the text has no request line or no Call-ID.
     """
-    # SWIG makes a lone surrogate of each byte that is not UTF-8: neither the index nor a manifest could hold it.
-    message = message.encode(errors="replace").decode()
+    # What goes into logs, database and manifest has to be text.
+    message = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     request_line, _, rest = message.partition("\r\n")
     parts = request_line.split(" ")
     if len(parts) != 3:
@@ -56,6 +57,7 @@ def invite(message: str, source: str, time_ms: int) -> Invite:
         calling_uri=calling_uri,
         time_ms=time_ms,
         headers=fields,
+        trunk=trunk,
     )
 
 

@@ -71,3 +71,10 @@ def test_no_text_breaks_the_reader(line: str, rest: str) -> None:
     except InvalidRequestError:
         return
     assert isinstance(invite.called, str)
+
+
+def test_octets_that_are_no_text_become_text_that_can_be_stored() -> None:
+    text = b"INVITE sip:\xff@x SIP/2.0\r\nCall-ID: a\xfe\r\n\r\n".decode("utf-8", "surrogateescape")
+    read = translate.invite(text, "192.0.2.1:5060", 1)
+    assert (read.called, read.sip_call_id) == ("\ufffd", "a\ufffd")
+    read.sip_call_id.encode()
