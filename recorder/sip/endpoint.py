@@ -27,7 +27,7 @@ from recorder.errors import InvalidRequestError
 from recorder.settings import Settings, nameserver
 from recorder.sip import translate
 from recorder.sip.accounts import Accounts, OnRegistered
-from recorder.sip.gate import Gate, OnRefused, OnTurnedAway
+from recorder.sip.gate import REPORT_S, Gate, OnRefused, OnTurnedAway
 from recorder.sip.leg import Leg, Listener, guarded
 from recorder.sip.resolver import Resolver
 from recorder.sip.transports import Transports
@@ -204,6 +204,7 @@ class Endpoint:
             self._started.set_exception(error)
             return
         self._started.set_result(None)
+        self._report_gate()
         while not self._stopping:
             endpoint.libHandleEvents(self._wait_ms())
             self._pass_digits_on()
@@ -213,6 +214,10 @@ class Endpoint:
             self._run_alarms()
             self._gone.clear()
         self._close(endpoint)
+
+    def _report_gate(self) -> None:
+        guarded(self._gate.report)
+        self.call_later(REPORT_S, self._report_gate)
 
     def _wait_ms(self) -> int:
         if not self._alarms:

@@ -17,7 +17,7 @@ from recorder.sip import translate
 
 _log = structlog.get_logger()
 
-_REPORT_S = 1.0
+REPORT_S = 1.0
 _LOOPBACK_NETWORKS = ["127.0.0.0/8", "::1/128"]
 _ALGORITHMS = {"md5": "MD5", "sha-256": "SHA-256"}
 
@@ -37,7 +37,6 @@ class Gate:
         self._on_refused = on_refused
         self._on_turned_away = on_turned_away
         self._counts: dict[str, int] = {}
-        self._report_at = 0.0
 
     def install(self) -> None:
         """Close it to all but the trunks. After `Endpoint.libInit`. Raises StartError."""
@@ -47,7 +46,7 @@ class Gate:
         native.install_gate(trunks, self._settings.sip.strangers == "reject")
 
     def poll(self) -> None:
-        """Pass on what has happened since."""
+        """Pass on the INVITEs that were refused since."""
         for refused in native.take_refused_invites():
             try:
                 invite = translate.invite(refused.message, refused.source, time.time_ns() // 1_000_000, refused.trunk)
@@ -55,12 +54,9 @@ class Gate:
                 _log.warning("invite_unreadable", source=refused.source, error=str(error))
                 continue
             self._on_refused(invite, refused.status, refused.phrase.encode("utf-8", "replace").decode())
-        now = time.monotonic()
-        if now >= self._report_at:
-            self._report_at = now + _REPORT_S
-            self._report()
 
-    def _report(self) -> None:
+    def report(self) -> None:
+        """Count and log those who were turned away since. Every REPORT_S: the log keeps to once a minute by itself."""
         for stranger in native.take_strangers():
             _log.warning(
                 "stranger",
