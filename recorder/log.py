@@ -18,6 +18,7 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import EventDict
 
+from recorder import threads
 from recorder.settings import Log
 
 _MOST_WAITING = 20_000  # lines that a stalled output may leave behind
@@ -54,7 +55,7 @@ class _StandardError:
     def begin(self) -> None:
         waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._waiting = waiting
-        self._thread = threading.Thread(target=self._run, args=(waiting,), name="log", daemon=True)
+        self._thread = threads.named("log", self._run, waiting)
         self._thread.start()
 
     def end(self) -> None:

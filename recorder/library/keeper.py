@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from recorder import threads
 from recorder.errors import StorageError
 from recorder.library.database import EntryError
 from recorder.library.index import Index
@@ -92,10 +93,10 @@ class Keeper:
         self._draining = threading.Event()
         self._stopping = threading.Event()
         self._file_threads = [
-            threading.Thread(target=self._keep_files, name=f"keeper-file-{number}", daemon=True)
+            threads.named(f"keeper-file-{number}", self._keep_files)
             for number in range(FILE_THREADS)
         ]
-        self._index_thread = threading.Thread(target=self._keep_entries, name="keeper-index", daemon=True)
+        self._index_thread = threads.named("keeper-index", self._keep_entries)
 
     def start(self) -> None:
         """Begin to keep calls."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from recorder import threads
 from recorder.errors import StorageError
 from recorder.media.recording import Recording
 from recorder.metrics import Metrics
@@ -62,7 +63,7 @@ class Writer:
         self._block_s = block_s
         self._metrics = Metrics() if metrics is None else metrics
         self._write_errors = self._metrics.storage_errors.labels("write")
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread = threads.named("writer", self._run)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._commands: deque[_Begin | _End] = deque()

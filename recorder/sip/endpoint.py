@@ -7,7 +7,6 @@ import heapq
 import itertools
 import math
 import queue
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 import pjsua2 as pj
 import structlog
 
-from recorder import native
+from recorder import native, threads
 from recorder.calls.admission import PORTS_PER_LEG
 from recorder.calls.dialing import Dialing
 from recorder.calls.events import DigitReceived, InfoReceived, Invite, ReinviteEnded, Side
@@ -84,7 +83,7 @@ class Endpoint:
         )
         self._stopping = False
         self._started: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, name="sip")
+        self._thread = threads.named("sip", self._run, daemon=False)
         self._gate = Gate(settings, on_refused, on_turned_away)
         self._transports = Transports(settings)
         self._accounts = Accounts(settings, self._invite, on_registered)
