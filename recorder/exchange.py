@@ -138,7 +138,8 @@ class Exchange:
             )
         if recorded:
             decision = replace(decision, unrecorded_because=self.admission.storage_trouble(room))
-        return CallAdmitted(self._services.health.in_order(decision.targets, time.monotonic())), decision
+        targets = self._services.health.in_order(decision.targets, time.monotonic())
+        return CallAdmitted(targets, decision.follow_redirects), decision
 
     def _room(self, trunk: str) -> Room:
         endpoint, watched = self._services.endpoint, self._watched

@@ -186,8 +186,8 @@ class Session:
                 self._start_recording()
             case StopRecording():
                 self._stop_recording()
-            case HangUpLeg(side, sip_status, phrase, retry_after_s):
-                self._legs[side].hang_up(sip_status, phrase, retry_after_s)
+            case HangUpLeg(side, sip_status, phrase, retry_after_s, contacts):
+                self._legs[side].hang_up(sip_status, phrase, retry_after_s, contacts)
             case ApplyControl(side, token, control):
                 self._apply(side, token, control)
             case AnswerInfo(token, sip_status, phrase):

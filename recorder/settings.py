@@ -391,6 +391,7 @@ class Route(_Section):
     rewrite: Rewrite = Rewrite()
     target: SipUri | None = None
     targets: tuple[Target, ...] = ()
+    redirects: Literal["return", "follow"] = "return"
 
     @model_validator(mode="after")
     def _leads_somewhere(self) -> Route:

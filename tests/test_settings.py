@@ -189,7 +189,7 @@ def test_a_bad_key_does_not_hide_contradictions_elsewhere() -> None:
         ("log: {x: 3}", "log.x: unknown key; known here: level, format"),
         (
             "routes: [{name: r, target: 'sip:a', prio: 1}]",
-            "routes.0.prio: unknown key; known here: name, match, rewrite, target, targets",
+            "routes.0.prio: unknown key; known here: name, match, rewrite, target, targets, redirects",
         ),
         ("1: 2", "1: unknown key; known here: sip, media,"),
         ('"a\\nb": 2', "a\\nb: unknown key"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from recorder.calls.events import Direction, Side, Timer
 from recorder.calls.recording_control import Control
-from recorder.calls.targets import Target
+from recorder.calls.targets import Contact, Target
 from recorder.calls.termination import Termination
 
 
@@ -75,12 +75,13 @@ class StopRecording:
 
 @dataclass(frozen=True, slots=True)
 class HangUpLeg:
-    """End a leg: a final response, CANCEL or BYE, whichever its state asks for."""
+    """End a leg: a final response, CANCEL or BYE, whichever its state asks for. `contacts` go with a 3xx."""
 
     side: Side
     sip_status: int
     phrase: str = ""
     retry_after_s: int | None = None
+    contacts: tuple[Contact, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

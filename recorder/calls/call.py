@@ -54,7 +54,7 @@ from recorder.calls.events import (
 )
 from recorder.calls.holding import Holding
 from recorder.calls.recording_control import parse
-from recorder.calls.targets import Attempt, Target, is_worth_another
+from recorder.calls.targets import Attempt, Contact, Target, is_worth_another, lookup_of, place_of
 from recorder.calls.termination import Termination
 from recorder.errors import IllegalEventError, InvalidRequestError
 
@@ -103,6 +103,8 @@ class Call:
         self.termination: Termination | None = None
         self.attempts: list[Attempt] = []
         self._waiting: list[Target] = []
+        self._follow_redirects = False
+        self._followed = 0
         self._heard = False  # the target that is tried has sent something
         self._media: set[Side] = set()
         self._gone: set[Side] = set()
@@ -126,6 +128,7 @@ class Call:
     def _dial(self, event: CallAdmitted, now: float) -> Actions:
         self.state = State.DIALING
         self._waiting = list(event.targets)
+        self._follow_redirects = event.follow_redirects
         return [StartTimer(Timer.RING, self.limits.ring_timeout_s), *self._try_next(now)]
 
     def _try_next(self, now: float) -> Actions:
@@ -243,8 +246,28 @@ class Call:
         # A target that has rung and then fails is left for the next one as well; one that has answered never is.
         if self._waiting and not answered and is_worth_another(event.sip_status):
             return [*report, *self._try_next(now)]
+        if 300 <= status < 400 and not answered:
+            return self._redirect(event, ending, now)
         # What the stack gave up on has no phrase of the far side's to pass on.
         return report + self._end(ending, now, status, "" if event.local else event.phrase)
+
+    def _redirect(self, event: LegEnded, ending: Termination, now: float) -> Actions:
+        """Go where a 3xx points to, or have the caller do so (RFC 3261, section 8.1.3.4)."""
+        if not self._follow_redirects:
+            return self._end(ending, now, event.sip_status, event.phrase, contacts=event.contacts)
+        known = {attempt.target.uri for attempt in self.attempts} | {target.uri for target in self._waiting}
+        here = self.attempts[-1].target
+        new = [
+            replace(here, uri=contact.uri, lookup=lookup_of(contact.uri), address=None)
+            for contact in event.contacts
+            if place_of(contact.uri) is not None and contact.uri not in known
+        ][: _MOST_FOLLOWED - self._followed]
+        self._followed += len(new)
+        self._waiting[:0] = new
+        if self._waiting:
+            return self._try_next(now)
+        # The contacts are the far side's, which the caller is not to see.
+        return self._end(replace(ending, sip_status=480), now, 480, "Temporarily Unavailable")
 
     def _leg_ended(self, event: LegEnded, now: float) -> Actions:
         self._gone.add(event.side)
@@ -313,14 +336,20 @@ class Call:
     # Endings ------------------------------------------------------------------------------------------------------
 
     def _end(
-        self, ending: Termination, now: float, sip_status: int, phrase: str, retry_after_s: int | None = None
+        self,
+        ending: Termination,
+        now: float,
+        sip_status: int,
+        phrase: str,
+        retry_after_s: int | None = None,
+        contacts: tuple[Contact, ...] = (),
     ) -> Actions:
         """End the call, whatever its state: one Termination, both legs hung up, the recording stopped now."""
         actions: Actions = [StopTimers()]
         if self.answered_at is not None:
             actions.append(StopRecording())
         if Side.A not in self._gone:
-            actions.append(HangUpLeg(Side.A, sip_status, phrase, retry_after_s))
+            actions.append(HangUpLeg(Side.A, sip_status, phrase, retry_after_s, contacts))
         if self._dialed and Side.B not in self._gone:
             actions.append(HangUpLeg(Side.B, sip_status, phrase))
         self.state = State.ENDING
@@ -337,6 +366,7 @@ class Call:
         return [ReleaseCall()]
 
 
+_MOST_FOLLOWED = 5  # contacts of 3xx responses, in all of a call
 _UNREACHABLE = (408, 502, 503)  # what the stack says of timer B, of a name without address, of a broken transport
 _Transition = Callable[[Call, Any, float], Actions]
 _BEFORE_ANSWER = (State.DIALING, State.RINGING)

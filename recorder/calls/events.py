@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from recorder.calls.targets import Address, Target
+from recorder.calls.targets import Address, Contact, Target
 
 LOOPBACK = "loopback"
 """The trunk of this machine's own calls, which there is while the configuration names none."""
@@ -69,9 +69,13 @@ class Invite:
 
 @dataclass(frozen=True, slots=True)
 class CallAdmitted:
-    """An INVITE has passed admission; `targets`, at least one, are to be tried in this order."""
+    """An INVITE has passed admission; `targets`, at least one, are to be tried in this order.
+
+    `follow_redirects`: a 3xx leads on to its contacts; otherwise it is the caller's to follow.
+    """
 
     targets: tuple[Target, ...]
+    follow_redirects: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,7 @@ class LegEnded:
 
     `sip_status` is the final status of the INVITE, or what ended the dialog (200 for a BYE); 0 if there was none.
     `local`: the far side did not send it; the stack gave up on it (408 after timer B, 503 when it cannot be reached).
+    `contacts`: where a 3xx points to, the most wanted first.
     `expired`: no refresh came within the session interval (RFC 4028, section 10).
     """
 
@@ -153,6 +158,7 @@ class LegEnded:
     phrase: str
     local: bool = False
     expired: bool = False
+    contacts: tuple[Contact, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

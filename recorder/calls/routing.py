@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from recorder.calls.events import Invite
 from recorder.calls.health import key_of
-from recorder.calls.targets import Place, Target, in_order, is_name, place_of
+from recorder.calls.targets import Target, in_order, lookup_of
 from recorder.errors import NoRouteError
 from recorder.identifiers import is_valid_dialog_id, is_valid_name, new_dialog_id
 from recorder.settings import Account, IdentityHeaders, Match, NumberRewrite, Route, Settings
@@ -39,6 +39,7 @@ class Decision:
         targets: where to, in the order to try them, at least one.
         called, calling: the numbers that the B leg's INVITE says; rewritten if the route says so.
         unrecorded_because: None for a call to be recorded, otherwise the reason in a word.
+        follow_redirects: whether a 3xx of a target is followed, and not handed back.
     """
 
     trunk: str
@@ -48,6 +49,7 @@ class Decision:
     calling: str
     identity: Identity
     unrecorded_because: str | None
+    follow_redirects: bool = False
 
 
 class Router:
@@ -79,7 +81,7 @@ class Router:
             replace(target, uri=target.uri.replace("{user}@", f"{user}@" if user else "").replace("{user}", user))
             for target in in_order(path.targets, self._random)
         )
-        return Decision(trunk, path.name, targets, called, calling, identity, because)
+        return Decision(trunk, path.name, targets, called, calling, identity, because, path.follows)
 
     def _identity(self, trunk: str, headers: IdentityHeaders, invite: Invite) -> tuple[Identity, str | None]:
         replaced: list[tuple[str, str]] = []
@@ -151,6 +153,7 @@ class _Path:
 
     def __init__(self, route: Route, proxied: frozenset[str]) -> None:
         self.name = route.name
+        self.follows = route.redirects == "follow"
         self.rule = _Rule(route.match)
         self.called = _Rewriter(route.rewrite.called)
         self.calling = _Rewriter(route.rewrite.calling)
@@ -162,15 +165,10 @@ class _Path:
                 target.trunk,
                 target.setup_timeout_s,
                 # What goes by a trunk's proxy goes to its address, not to the URI's.
-                _lookup(target.uri) if target.trunk not in proxied else None,
+                lookup_of(target.uri.replace("{user}", "user")) if target.trunk not in proxied else None,
             )
             for target in route.all_targets
         )
-
-
-def _lookup(uri: str) -> Place | None:
-    place = place_of(uri.replace("{user}", "user"))
-    return place if place is not None and is_name(place.host) else None
 
 
 class _Rewriter:

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 # RFC 3261, section 25.1: scheme:[user@]host[:port][;parameters][?headers]
 _URI = re.compile(
     r"(?P<scheme>sips?):(?:[^@<>\s]*@)?(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<host>[a-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?"
-    r"(?P<parameters>;[^?\s]*)?(?:\?\S*)?",
+    r"(?P<parameters>;[^?\s<>\"]*)?(?:\?[^\s<>\"]*)?",
     re.IGNORECASE,
 )
 _TRANSPORT = re.compile(r";transport=(udp|tcp|tls)(?:;|$)", re.IGNORECASE)
@@ -61,6 +61,23 @@ def is_name(host: str) -> bool:
     except ValueError:
         return True
     return False
+
+
+def lookup_of(uri: str) -> Place | None:
+    """The name in a SIP URI that has to be looked up; None when there is an address in its place."""
+    place = place_of(uri)
+    return place if place is not None and is_name(place.host) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """One place that a 3xx points to: a SIP or tel URI, and how much the far side prefers it, 0 to 1."""
+
+    uri: str
+    q: float = 1.0
+
+    def __str__(self) -> str:
+        return f"<{self.uri}>;q={self.q:.3g}"
 
 
 class Ranked(Protocol):

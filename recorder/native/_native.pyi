@@ -447,6 +447,12 @@ def send_digit(call_id: int, digit: str) -> bool:
 def dropped_digits() -> int:
     """[any] Digits lost because nobody took them."""
 
+def redirect(call_id: int, code: int, phrase: str, contacts: Sequence[str]) -> bool:
+    """[sip] Answer the INVITE of a call that came in with a 3xx that points to `contacts`, which are header values.
+
+    False when it cannot be answered any more.
+    """
+
 def has_response(call_id: int) -> bool:
     """[sip] Whether the INVITE that this call sent has had any response yet, be it a 100."""
 

@@ -17,6 +17,7 @@
 #include "offer.hpp"
 #include "pj.hpp"
 #include "probe.hpp"
+#include "redirect.hpp"
 #include "relay.hpp"
 #include "resolver.hpp"
 #include "tap.hpp"
@@ -314,6 +315,7 @@ void bind_probe(nb::module_ &m) {
     }, "handler"_a);
     m.def("uninstall_options", &uninstall_options, WithoutGil());
     m.def("send_options", &send_options, "uri"_a, "from_uri"_a, "transport_id"_a, "token"_a, WithoutGil());
+    m.def("redirect", &redirect, "call_id"_a, "code"_a, "phrase"_a, "contacts"_a, WithoutGil());
     m.def("has_response", &has_response, "call_id"_a, WithoutGil());
 }
 

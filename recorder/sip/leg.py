@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -23,7 +23,8 @@ from recorder.calls.events import (
     Side,
 )
 from recorder.calls.routing import USER_SAFE
-from recorder.calls.targets import place_of
+from recorder.calls.targets import Contact, place_of
+from recorder.sip import translate
 
 _log = structlog.get_logger()
 
@@ -122,8 +123,15 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         if not self.gone and not other.gone:
             native.answer_like(self.call_id, other.call_id)
 
-    def hang_up(self, sip_status: int, phrase: str = "", retry_after_s: int | None = None) -> None:
-        """Reject, cancel or hang up, whichever the leg's state asks for. Harmless when it is over already."""
+    def hang_up(
+        self, sip_status: int, phrase: str = "", retry_after_s: int | None = None, contacts: Sequence[Contact] = ()
+    ) -> None:
+        """Reject, cancel or hang up, whichever the leg's state asks for. Harmless when it is over already.
+
+        `contacts` are where a 3xx points to.
+        """
+        if contacts and native.redirect(self.call_id, sip_status, phrase, [str(contact) for contact in contacts]):
+            return
         prm = pj.CallOpParam()
         prm.statusCode = sip_status
         prm.reason = phrase
@@ -189,14 +197,25 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         native.loosen(call_id)
         outgoing = self.side is Side.B
         if progress.state == pj.PJSIP_INV_STATE_DISCONNECTED:
-            local = prm.e.type == pj.PJSIP_EVENT_TSX_STATE and prm.e.body.tsxState.type in _NOT_HEARD
-            self._end(progress.status, progress.phrase, local)
+            self._on_end(progress.status, progress.phrase, prm.e)
         elif progress.state == pj.PJSIP_INV_STATE_EARLY and outgoing:
             self._tell(LegRinging(progress.status, progress.phrase, _has_sdp(prm.e)))
         elif progress.state == pj.PJSIP_INV_STATE_CONNECTING and outgoing:
             self._tell(LegAnswered())
         elif progress.state == pj.PJSIP_INV_STATE_CONFIRMED and not outgoing:
             self._tell(LegConfirmed())
+
+    def _on_end(self, status: int, phrase: str, event: Any) -> None:
+        if event.type != pj.PJSIP_EVENT_TSX_STATE:
+            self._end(status, phrase)
+            return
+        change = event.body.tsxState
+        if self.side is Side.B and change.type == pj.PJSIP_EVENT_RX_MSG and 300 <= change.tsx.statusCode < 400:
+            # The stack calls a redirection that it may not follow itself 487.
+            contacts = translate.contacts(change.src.rdata.wholeMsg)
+            self._end(change.tsx.statusCode, change.tsx.statusText, contacts=contacts)
+            return
+        self._end(status, phrase, change.type in _NOT_HEARD)
 
     def _on_media(self) -> None:
         self.slot = native.conference_slot(self.call_id)  # none while it is held both ways
@@ -215,11 +234,11 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         if self.listener is not None:
             self.listener(event)
 
-    def _end(self, sip_status: int, phrase: str, local: bool = False) -> None:
+    def _end(self, sip_status: int, phrase: str, local: bool = False, contacts: tuple[Contact, ...] = ()) -> None:
         if self.gone:
             return
         self.gone = True
-        self._tell(LegEnded(self.side, sip_status, phrase, local, expired=phrase == _EXPIRED))
+        self._tell(LegEnded(self.side, sip_status, phrase, local, phrase == _EXPIRED, contacts))
         self._forget(self)
 
 

@@ -6,6 +6,7 @@ import re
 from urllib.parse import unquote
 
 from recorder.calls.events import LOOPBACK, Invite
+from recorder.calls.targets import Contact, place_of
 from recorder.errors import InvalidRequestError
 
 # RFC 3261, section 20: the one-letter forms of header names.
@@ -22,6 +23,12 @@ _COMPACT = {
     "v": "via",
 }
 _URI = re.compile(r"sips?:(?:(?P<user>[^@:\s<>]*)(?::[^@\s<>]*)?@)?[^\s<>]", re.IGNORECASE)
+_IN_BRACKETS = re.compile(r"[!#-;=?-~]+")  # printable, and nothing that would end the brackets
+_TEL_URI = re.compile(r"tel:[0-9+*#().-]{1,64}(?:;[A-Za-z0-9=.;+-]{0,128})?", re.IGNORECASE)
+_Q = re.compile(r";\s*q\s*=\s*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)(?![0-9.])", re.IGNORECASE)
+_ONE_OF_A_LIST = re.compile(r"""(?:[^,"<>]|"(?:[^"\\]|\\.)*"|<[^<>]*>)+""")
+_LONGEST_CONTACT = 2048
+_MOST_CONTACTS = 10
 _TEL = re.compile(r"tel:(?P<user>[^;>\s]+)", re.IGNORECASE)
 # Only at the start, where it may stand (section 25.1): looked for everywhere, many quotes take quadratic time.
 _QUOTED_NAME = re.compile(r'\s*"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -82,6 +89,20 @@ def uri_of(name_addr: str) -> str:
     name = _QUOTED_NAME.match(name_addr)
     _, opened, inside = name_addr[name.end() if name else 0 :].partition("<")
     return inside.partition(">")[0].strip() if opened else name_addr.partition(";")[0].strip()
+
+
+def contacts(message: str) -> tuple[Contact, ...]:
+    """Where a 3xx points to (RFC 3261, section 20.10): the most wanted first. What is no SIP or tel URI is left out."""
+    found: list[Contact] = []
+    for value in headers(message.partition("\r\n")[2]).get("contact", ()):
+        for name_addr in _ONE_OF_A_LIST.findall(value[:_LONGEST_CONTACT]):
+            uri = uri_of(name_addr)
+            if not _IN_BRACKETS.fullmatch(uri) or (place_of(uri) is None and not _TEL_URI.fullmatch(uri)):
+                continue
+            parameters = name_addr.rpartition(">")[2] if "<" in name_addr else name_addr
+            q = _Q.search(parameters)
+            found.append(Contact(uri, float(q[1]) if q else 1.0))
+    return tuple(sorted(found, key=lambda contact: -contact.q))[:_MOST_CONTACTS]
 
 
 def user_of(uri: str) -> str:

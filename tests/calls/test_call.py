@@ -52,7 +52,7 @@ from recorder.calls.events import (
     TimerExpired,
 )
 from recorder.calls.recording_control import Control, Verb
-from recorder.calls.targets import Address, Place, Target
+from recorder.calls.targets import Address, Contact, Place, Target
 from recorder.calls.termination import Termination
 from recorder.errors import IllegalEventError
 
@@ -271,6 +271,42 @@ def test_what_the_stack_gave_up_on_is_unreachable_and_has_no_phrase_to_pass_on()
 def test_a_target_that_answered_is_the_last_one() -> None:
     call = after(CallAdmitted((ONE, TWO)), LegAnswered())
     assert DialLeg(TWO) not in call.handle(LegEnded(Side.B, 503, ""), 102.0)
+
+
+def test_a_redirection_goes_back_to_the_caller_with_where_it_points_to() -> None:
+    moved = LegEnded(Side.B, 302, "Moved", contacts=(Contact("sip:x@192.0.2.9:5080"), Contact("tel:+30210", 0.5)))
+    call = after(CallAdmitted((ONE, TWO)))
+    assert HangUpLeg(Side.A, 302, "Moved", None, moved.contacts) in call.handle(moved, 102.0)
+    assert call.termination == Termination("rejected", "redirected", 302)
+
+
+def test_a_redirection_that_is_followed_leads_to_its_contacts_and_then_to_the_other_targets() -> None:
+    trunked = replace(ONE, trunk="carrier", lookup=None)
+    call = after(CallAdmitted((trunked, TWO), follow_redirects=True))
+    hop = Target("sip:x@192.0.2.9:5080", trunk="carrier")
+    moved = LegEnded(Side.B, 302, "Moved", contacts=(Contact(hop.uri), Contact("tel:+30210"), Contact("sip:x@name")))
+    assert call.handle(moved, 102.0)[0] == DialLeg(hop)
+    named = Target("sip:x@name", trunk="carrier", lookup=Place("name"))
+    assert LookUpTarget(named) in call.handle(LegEnded(Side.B, 503, ""), 103.0)
+    assert DialLeg(TWO) in call.handle(TargetLookedUp(named, ()), 104.0)
+
+
+def test_a_redirection_in_a_circle_ends_and_shows_the_caller_nothing_of_it() -> None:
+    call = after(CallAdmitted((ONE,), follow_redirects=True))
+    back = LegEnded(Side.B, 302, "Moved", contacts=(Contact("sip:x@192.0.2.9"), Contact(ONE.uri)))
+    assert DialLeg(Target("sip:x@192.0.2.9")) in call.handle(back, 102.0)
+    assert HangUpLeg(Side.A, 480, "Temporarily Unavailable") in call.handle(back, 103.0)
+    assert call.termination == Termination("rejected", "redirected", 480)
+
+
+def test_only_so_many_redirections_are_followed() -> None:
+    call = after(CallAdmitted((ONE,), follow_redirects=True))
+    for number in range(20):
+        contact = Contact(f"sip:x@192.0.2.{number}")
+        call.handle(LegEnded(Side.B, 302, "Moved", contacts=(contact,)), 102.0)
+        if call.state is State.ENDING:
+            break
+    assert len(call.attempts) == 6
 
 
 def test_a_name_is_looked_up_and_each_of_its_addresses_tried() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -85,6 +86,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Targets]:
             # A target that could not be reached is tried last for a while: others must not get to feel that.
             {"name": "silent", "match": {"called_prefix": "5"}, "targets": uris(4, 5)},
             {"name": "late", "match": {"called_prefix": "6"}, "targets": uris(6, 7)},
+            {"name": "follow", "match": {"called_prefix": "8"}, "targets": uris(0), "redirects": "follow"},
             {"name": "application", "targets": uris(0, 1)},
         ]
         routes[0]["targets"] += [target | {"priority": 9} for target in uris(0)]  # type: ignore[operator]
@@ -159,6 +161,36 @@ def test_cancel_stops_the_search(targets: Targets) -> None:
     assert ringing.received("CANCEL")
     assert attempts(cdr) == [(503, "overloaded"), (None, "caller_cancelled")]
     assert (cdr["result"], cdr["reason"]) == ("cancelled", "caller_cancelled")
+
+
+MOVED = "Contact: <sip:9001234567@198.51.100.1>"
+
+
+def test_redirect_goes_back_to_the_caller_with_where_it_points_to(targets: Targets) -> None:
+    elsewhere = "Contact: <sip:9@198.51.100.1>;q=0.2, <sip:8@198.51.100.2:5080;transport=tcp>"
+    caller, _, cdr = targets.place("uac-rejected", "uas-redirect", edit=[(MOVED, elsewhere)])
+    [answer] = caller.received(302)
+    assert answer.first_line == "SIP/2.0 302 Moved Temporarily"
+    contacts = re.findall(rb"^Contact: (.*?)\r$", answer.raw, re.MULTILINE)
+    assert contacts == [b"<sip:8@198.51.100.2:5080;transport=tcp>;q=1", b"<sip:9@198.51.100.1>;q=0.2"]
+    assert (cdr["result"], cdr["reason"], cdr["sip_status"]) == ("rejected", "redirected", 302)
+
+
+def test_redirect_is_followed_where_the_route_says_so(targets: Targets) -> None:
+    there = f"Contact: <sip:77@{HOST}:{targets.ports[1]}>"
+    caller, (_, second), cdr = targets.place(
+        "uac-call", "uas-redirect", "uas-answer", called="8000", edit=[(MOVED, there)]
+    )
+    assert not caller.received(302)
+    assert second.received("INVITE")[0].first_line == f"INVITE sip:77@{HOST}:{targets.ports[1]} SIP/2.0"
+    assert attempts(cdr) == [(302, "redirected"), (200, None)]
+
+
+def test_redirect_in_a_circle_ends_the_call(targets: Targets) -> None:
+    back = f"Contact: <sip:8000@{HOST}:{targets.ports[0]}>"
+    caller, _, cdr = targets.place("uac-rejected", "uas-redirect", called="8000", edit=[(MOVED, back)])
+    assert caller.received(480)
+    assert attempts(cdr) == [(302, "redirected")]
 
 
 def test_options_tell_which_target_is_up(tmp_path: Path) -> None:

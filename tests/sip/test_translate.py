@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,3 +80,33 @@ def test_octets_that_are_no_text_become_text_that_can_be_stored() -> None:
     read = translate.invite(text, "192.0.2.1:5060", 1)
     assert (read.called, read.sip_call_id) == ("\ufffd", "a\ufffd")
     read.sip_call_id.encode()
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["Contact: <sip:9@192.0.2.1>"], ["<sip:9@192.0.2.1>;q=1"]),
+        (["m: sip:9@192.0.2.1;q=0.3"], ["<sip:9@192.0.2.1>;q=0.3"]),
+        (
+            ['Contact: <sip:a@b;x=1>;q=0.2;expires=5, "A, <B>" <tel:+30210>;q=0.7', "Contact: <sip:c@d>"],
+            ["<sip:c@d>;q=1", "<tel:+30210>;q=0.7", "<sip:a@b;x=1>;q=0.2"],
+        ),
+        (["Contact: *"], []),
+        (['Contact: <sip:"@b>, <sip:\x02@b>, <http://a/>, <sip:a b@c>, <sip:x@y\x01>, <tel:+1 2>'], []),
+        (["Subject: none"], []),
+        (
+            ["Contact: " + ", ".join(f"<sip:{number}@b>" for number in range(40))],
+            [f"<sip:{n}@b>;q=1" for n in range(10)],
+        ),
+    ],
+)
+def test_where_a_redirection_points_to(lines: list[str], found: list[str]) -> None:
+    message = "\r\n".join(["SIP/2.0 302 Moved Temporarily", *lines, "", ""])
+    assert [str(contact) for contact in translate.contacts(message)] == found
+
+
+@given(st.text())
+def test_no_contact_off_the_wire_breaks_out_of_its_header(value: str) -> None:
+    for contact in translate.contacts(f"SIP/2.0 302 Moved\r\nContact: {value}\r\n\r\n"):
+        assert re.fullmatch(r"[!#-;=?-~]+", contact.uri)
+        assert 0 <= contact.q <= 1
