@@ -126,7 +126,7 @@ class Exchange:
         except RecorderError as error:
             _log.warning("call_refused", source=invite.source, sip_call_id=invite.sip_call_id, error=str(error))
             reason = error.title.lower().replace(" ", "_")
-            refused.labels(reason, "").inc()
+            refused.labels(reason, invite.trunk).inc()
             return CallRefused(error.sip_status, reason, error.title), None
         room = self._room(decision.trunk)
         recorded = decision.unrecorded_because is None
