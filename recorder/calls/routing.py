@@ -16,6 +16,7 @@ from recorder.settings import Account, IdentityHeaders, Match, NumberRewrite, Ro
 
 # RFC 3261, section 25.1: what a user part may hold unescaped.
 USER_SAFE = "-_.!~*'()&=+$,;?/"
+_NO_HEADERS = IdentityHeaders()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Router:
             NoRouteError: no route matches.
         """
         trunk = invite.trunk
-        headers = self._headers.get(trunk, IdentityHeaders())
+        headers = self._headers.get(trunk, _NO_HEADERS)
         path = next((path for path in self._routes if path.rule.matches(trunk, invite)), None)
         if path is None:
             raise NoRouteError(f"no route matches a call from trunk {trunk} to {invite.called!r}")
