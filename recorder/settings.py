@@ -245,6 +245,8 @@ class Sip(_Section):
     setup_timeout_s: Seconds = 10
     ring_timeout_s: Seconds = 60
     max_call_s: Seconds | None = None
+    session_timers: Literal["off", "supported", "required"] = "supported"
+    session_expires_s: Annotated[int, Field(ge=90, le=86400)] = 1800
     nameservers: tuple[Nameserver, ...] = ()
     options_interval_s: Annotated[float, Field(ge=1, le=3600)] | None = None
     max_calls: Annotated[int, Field(ge=1, le=2000)] = 500

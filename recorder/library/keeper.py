@@ -93,8 +93,7 @@ class Keeper:
         self._draining = threading.Event()
         self._stopping = threading.Event()
         self._file_threads = [
-            threads.named(f"keeper-file-{number}", self._keep_files)
-            for number in range(FILE_THREADS)
+            threads.named(f"keeper-file-{number}", self._keep_files) for number in range(FILE_THREADS)
         ]
         self._index_thread = threads.named("keeper-index", self._keep_entries)
 

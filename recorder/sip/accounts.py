@@ -25,6 +25,11 @@ _SRTP = {
     "required": pj.PJMEDIA_SRTP_MANDATORY,
 }
 _KEYING = {"sdes": pj.PJMEDIA_SRTP_KEYING_SDES, "dtls": pj.PJMEDIA_SRTP_KEYING_DTLS_SRTP}
+_SESSION_TIMERS = {
+    "off": pj.PJSUA_SIP_TIMER_INACTIVE,
+    "supported": pj.PJSUA_SIP_TIMER_OPTIONAL,
+    "required": pj.PJSUA_SIP_TIMER_REQUIRED,
+}
 _UNREGISTER_S = 2.0
 
 OnInvite = Callable[[Any, int, str, str], None]
@@ -118,6 +123,9 @@ class Accounts:
         config.natConfig.sdpNatRewriteUse = 0
         # With this on, pjsua sends a re-INVITE of its own whenever an answer holds more than one codec.
         config.mediaConfig.lockCodecEnabled = False
+        sip = self._settings.sip
+        config.callConfig.timerUse = _SESSION_TIMERS[sip.session_timers]
+        config.callConfig.timerSessExpiresSec = sip.session_expires_s
         config.mediaConfig.transportConfig.port = media.rtp_port_first
         config.mediaConfig.transportConfig.portRange = media.rtp_port_last - media.rtp_port_first
         config.mediaConfig.srtpSecureSignaling = 0  # whether TLS carries the keys is the trunk's own decision

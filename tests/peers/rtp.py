@@ -41,6 +41,7 @@ class RtpPeer:
         codec: which G.711 law, or any other way to speak.
         digits: telephone events by the number of the packet that they begin at (RFC 4733): codes 0 to 15.
         event_payload_type: what they are sent as.
+        when_heard: begin by itself, towards where the first packet comes from.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class RtpPeer:
         codec: Codec | Speech = Codec.PCMU,
         digits: Mapping[int, int] | None = None,
         event_payload_type: int = 101,
+        when_heard: bool = False,
     ) -> None:
+        self._when_heard = when_heard
         self._events = _event_packets(digits or {})
         self._event_payload_type = event_payload_type
         self.received: list[Received] = []
@@ -94,9 +97,11 @@ class RtpPeer:
     def _receive(self) -> None:
         while not self._stopping.is_set():
             try:
-                packet = self._socket.recv(2048)
+                packet, source = self._socket.recvfrom(2048)
             except TimeoutError:
                 continue
+            if self._when_heard and not self._begun.is_set():
+                self.begin(source[1])
             now = time.time()
             if len(packet) >= 12:
                 sequence, timestamp = struct.unpack_from("!HI", packet, 2)
