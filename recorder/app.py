@@ -38,6 +38,7 @@ from recorder.settings import Settings
 from recorder.sip.endpoint import Endpoint
 from recorder.sip.leg import Leg
 from recorder.sip.prober import Prober
+from recorder.transparency import Transparency
 from recorder.web.app import build_app
 from recorder.web.health import disk_check, index_check
 from recorder.web.server import start
@@ -165,7 +166,8 @@ class _Recorder:
         endpoint = Endpoint(settings, on_invite, on_registered, on_refused, on_turned_away)
         targets = probed_targets(settings)
         health = Health({key: interval_s for key, (_, interval_s) in targets.items()}, time.monotonic())
-        exchange = Exchange(Services(settings, endpoint, writer, keeper, metrics, health, ended))
+        transparency = Transparency(settings, metrics)
+        exchange = Exchange(Services(settings, endpoint, writer, keeper, metrics, health, transparency, ended))
         endpoint.start()
         prober = Prober(endpoint, health, {key: uri for key, (uri, _) in targets.items()}, metrics.target_up)
         endpoint.post(prober.begin)

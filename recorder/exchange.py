@@ -12,12 +12,14 @@ from typing import Any
 
 import structlog
 
+from recorder import native
 from recorder.calls.admission import Admission, Room
 from recorder.calls.cdr import CallDetailRecord
-from recorder.calls.events import CallAdmitted, CallRefused, HangUpRequested, Invite
+from recorder.calls.events import CallAdmitted, CallRefused, HangUpRequested, Invite, Side
 from recorder.calls.routing import Decision, Identity, Router
 from recorder.calls.termination import of_refusal
-from recorder.errors import RecorderError
+from recorder.calls.transfer import Replaced, replaced
+from recorder.errors import InvalidRequestError, RecorderError
 from recorder.identifiers import new_dialog_id
 from recorder.library.keeper import EndedCall
 from recorder.session import Services, Session
@@ -55,10 +57,13 @@ class Exchange:
 
     def invite(self, leg: Leg, invite: Invite) -> None:
         """Take an INVITE that came in: it becomes a call that is dialed on, or one that is refused."""
+        if "replaces" in invite.headers:
+            self._take_over(leg, invite)
+            return
         event, decision = self._judge(invite)
         identity = decision.identity if decision else Identity("unknown", "unknown", new_dialog_id())
         identity = self._checked(identity)
-        session = Session(self._services, leg, invite, decision, identity, self._released)
+        session = Session(self._services, leg, invite, decision, identity, self._released, self)
         self._sessions[identity.dialog_id] = session
         if isinstance(event, CallAdmitted) and decision is not None:
             self._admitted[identity.dialog_id] = decision.trunk
@@ -140,6 +145,49 @@ class Exchange:
             decision = replace(decision, unrecorded_because=self.admission.storage_trouble(room))
         targets = self._services.health.in_order(decision.targets, time.monotonic())
         return CallAdmitted(targets, decision.follow_redirects), decision
+
+    # Transfers ----------------------------------------------------------------------------------------------------
+
+    def may_transfer(self, session: Session) -> bool:
+        """Whether the trunk of this call allows transfers."""
+        return session.decision is not None and self._router.may_transfer(session.decision.trunk)
+
+    def transfer_route(self, session: Session, leaving: Side, user: str) -> Decision:
+        """Where a party called `user` is to be dialed, as a call of the session's trunk. Raises RecorderError."""
+        invite, staying = session.invite, session.party(leaving.other)
+        return self._router.decide(replace(invite, called=user, calling=staying, headers={}, fields=()))
+
+    def find(self, dialog: Replaced) -> tuple[Session, Leg] | None:
+        """The call and the leg whose dialog this is."""
+        call_id = native.find_call(dialog.sip_call_id, dialog.to_tag, dialog.from_tag)
+        leg = self._services.endpoint.leg(call_id)
+        if leg is None:
+            return None
+        return next(((one, leg) for one in self._sessions.values() if leg in (one.leg(Side.A), one.leg(Side.B))), None)
+
+    def _take_over(self, leg: Leg, invite: Invite) -> None:
+        """An INVITE that wants the place of one of our legs (RFC 3891, section 3): it has it, or is refused."""
+        sip_status, outcome = self._judge_takeover(leg, invite)
+        if sip_status == 0:
+            return
+        self._services.metrics.transfers.labels(outcome).inc()
+        _log.warning("takeover_refused", source=invite.source, sip_call_id=invite.sip_call_id, reason=outcome)
+        leg.hang_up(sip_status)
+
+    def _judge_takeover(self, leg: Leg, invite: Invite) -> tuple[int, str]:
+        try:
+            wanted = replaced(invite.headers["replaces"])
+        except InvalidRequestError as error:
+            return error.sip_status, "malformed"
+        if not self._router.may_transfer(invite.trunk):
+            return 603, "denied"
+        found = self.find(wanted) if wanted is not None else None
+        if wanted is None or found is None:
+            return 481, "no_dialog"
+        session, old = found
+        if wanted.early_only and session.is_up:
+            return 486, "busy"
+        return (0, "") if session.transfers.called(session.side_of(old), leg) else (481, "no_dialog")
 
     def _room(self, trunk: str) -> Room:
         endpoint, watched = self._services.endpoint, self._watched

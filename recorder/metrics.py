@@ -45,6 +45,8 @@ class Metrics:
         self.identifiers_replaced = counter(
             "identifiers_replaced_total", "Identifiers from the wire that were not valid and were replaced", "field"
         )
+        self.transfers = counter("transfers_total", "Requests to transfer a call, by what became of them", "outcome")
+        self.headers_dropped = counter("headers_dropped_total", "Headers that were to be passed on and cannot be")
         self.infos = counter("infos_total", "SIP INFO requests, by what became of them", "outcome")
 
         self.recordings_live = gauge("recordings_live", "Recordings that are being written")

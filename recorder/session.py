@@ -20,6 +20,7 @@ from recorder.calls.actions import (
     AnswerInfo,
     AnswerLeg,
     ApplyControl,
+    ConsiderTransfer,
     DialLeg,
     FinishCall,
     ForwardInfo,
@@ -36,13 +37,15 @@ from recorder.calls.actions import (
     StopRecording,
     StopTimers,
 )
-from recorder.calls.call import Call, Limits
+from recorder.calls.call import Call, Limits, State
 from recorder.calls.cdr import CallDetailRecord
-from recorder.calls.dialing import Dialing
 from recorder.calls.events import (
+    Direction,
     Event,
     HangUpRequested,
     Invite,
+    LegMoved,
+    LegReplaced,
     LegTrying,
     ReinviteEnded,
     Side,
@@ -63,8 +66,11 @@ from recorder.media.writer import Writer
 from recorder.metrics import Metrics
 from recorder.settings import Settings
 from recorder.sip.endpoint import Alarm, Endpoint
+from recorder.sip.headers import Headers, display_of
 from recorder.sip.leg import Leg
 from recorder.take import Take, leg_facts
+from recorder.transfer import Switchboard, Transfers
+from recorder.transparency import Transparency
 
 _log = structlog.get_logger()
 
@@ -83,6 +89,7 @@ class Services:
     keeper: Keeper
     metrics: Metrics
     health: Health
+    transparency: Transparency
     ended: dict[Recording, EndedCall] = field(default_factory=dict)
 
 
@@ -100,13 +107,16 @@ class Session:
         decision: Decision | None,
         identity: Identity,
         on_released: Callable[[Session], None],
+        switchboard: Switchboard,
     ) -> None:
         sip = services.settings.sip
         self.invite = invite
         self.identity = identity
         self.decision = decision
         self.take: Take | None = None
-        self._services = services
+        self.services = services
+        self.switchboard = switchboard
+        self._transfers: Transfers | None = None
         self._on_released = on_released
         self._call = Call(Limits(sip.setup_timeout_s, sip.ring_timeout_s, sip.max_call_s), time.monotonic())
         self._legs: dict[Side, Leg] = {Side.A: leg}
@@ -146,6 +156,8 @@ class Session:
         }
 
     def _step(self, event: Event) -> None:
+        if self._transfers is not None and self._transfers.keeps(event):
+            return
         try:
             actions = self._call.handle(event, time.monotonic())
         except IllegalEventError as error:
@@ -158,6 +170,8 @@ class Session:
                 _log.exception("action_failed", dialog_id=self.identity.dialog_id, action=type(action).__name__)
                 if not isinstance(event, HangUpRequested):
                     self._inbox.append(HangUpRequested("internal_error"))
+        if self._transfers is not None and self._call.termination is not None:
+            self._transfers.call_ended()
 
     def _perform(self, action: Action) -> None:
         match action:
@@ -169,14 +183,14 @@ class Session:
                 self._legs[Side.B].abandon()
             case ReportTarget(target):
                 _log.warning("target_failed", dialog_id=self.identity.dialog_id, target=target.uri)
-                self._services.health.call_failed(target, time.monotonic())
+                self.services.health.call_failed(target, time.monotonic())
             case ProgressLeg(sip_status, phrase, media):
                 if media:
                     self._legs[Side.A].agree_with(self._legs[Side.B])
-                self._legs[Side.A].progress(sip_status, phrase, media)
+                self._legs[Side.A].progress(sip_status, phrase, media, self._from(Side.B))
             case AnswerLeg():
                 self._legs[Side.A].agree_with(self._legs[Side.B])
-                self._legs[Side.A].accept()
+                self._legs[Side.A].accept(self._from(Side.B))
             case JoinMedia():
                 self._join()
             case Reinvite(side, direction):
@@ -187,11 +201,13 @@ class Session:
             case StopRecording():
                 self._stop_recording()
             case HangUpLeg(side, sip_status, phrase, retry_after_s, contacts):
-                self._legs[side].hang_up(sip_status, phrase, retry_after_s, contacts)
+                self._legs[side].hang_up(sip_status, phrase, retry_after_s, contacts, self._from(side.other))
             case ApplyControl(side, token, control):
                 self._apply(side, token, control)
             case AnswerInfo(token, sip_status, phrase):
                 self._answer_info(token, sip_status, phrase)
+            case ConsiderTransfer(side, token, request):
+                self.transfers.asked(side, token, request)
             case ForwardInfo(token, to):
                 self._forward_info(token, to)
             case SendDigit(to, digit):
@@ -200,7 +216,7 @@ class Session:
             case StartTimer(timer, delay_s):
                 if timer in self._alarms:
                     self._alarms[timer].cancel()
-                self._alarms[timer] = self._services.endpoint.call_later(delay_s, lambda: self._ring_alarm(timer))
+                self._alarms[timer] = self.services.endpoint.call_later(delay_s, lambda: self._ring_alarm(timer))
             case StopTimers():
                 for alarm in self._alarms.values():
                     alarm.cancel()
@@ -213,18 +229,35 @@ class Session:
     def _dial(self, target: Target) -> None:
         if (before := self._legs.get(Side.B)) is not None:
             before.listener = None
-        calling = self.decision.calling if self.decision else self.invite.calling
-        dialing = Dialing(target.uri, calling=calling, trunk=target.trunk, address=target.address)
-        self._legs[Side.B] = self._services.endpoint.dial(self.post, dialing, self._legs[Side.A])
+        assert self.decision is not None
+        endpoint = self.services.endpoint
+        home = endpoint.home(target.uri, target.address)
+        dialing = self.services.transparency.dialing(self.invite, self.decision, target, home)
+        self._legs[Side.B] = endpoint.dial(self.post, dialing, self._legs[Side.A])
+
+    def _from(self, side: Side) -> Headers:
+        """What a leg's far end has just said, as far as it is for the other leg."""
+        leg = self._legs.get(side)
+        picked = leg.take_headers() if leg is not None else None
+        if not picked or self.decision is None:
+            return ()
+        target = self._call.attempts[-1].target
+        to, address = (self._caller_uri(), None) if side is Side.B else (target.uri, target.address)
+        home = self.services.endpoint.home(to, address)
+        return self.services.transparency.across(picked, self.decision.trunk, home, to)
+
+    def _caller_uri(self) -> str:
+        source = self.invite.source
+        return f"sip:[{source}]" if ":" in source else f"sip:{source}"
 
     def _look_up(self, target: Target) -> None:
         assert target.lookup is not None
 
         def found(addresses: tuple[Address, ...]) -> None:
-            in_order = self._services.health.addresses_in_order(target, addresses, time.monotonic())
+            in_order = self.services.health.addresses_in_order(target, addresses, time.monotonic())
             self.post(TargetLookedUp(target, in_order))
 
-        self._services.endpoint.look_up(target.lookup, found)
+        self.services.endpoint.look_up(target.lookup, found)
 
     def _ring_alarm(self, timer: Timer) -> None:
         leg = self._legs.get(Side.B)
@@ -250,7 +283,7 @@ class Session:
         if self.take is None and self.decision is not None and self.decision.unrecorded_because is None:
             identity = self.identity
             name = RecordingName(identity.group_id, identity.account_id, self.invite.time_ms, identity.dialog_id)
-            self.take = Take(name, self._services.settings)
+            self.take = Take(name, self.services.settings)
         for side, leg in self._legs.items():
             if self.take is not None and leg.slot >= 0:
                 self.take.attach(side, leg.call_id, leg.slot)
@@ -259,20 +292,19 @@ class Session:
         self._attach_taps()
         if self.take is None:
             because = self.decision.unrecorded_because if self.decision else None
-            self._services.metrics.calls_unrecorded.labels(because or "no_account").inc()
+            self.services.metrics.calls_unrecorded.labels(because or "no_account").inc()
             return
-        services = self._services
+        services = self.services
         services.writer.begin(self.take.begin(services.endpoint.position, self._open_steps))
 
     def _stop_recording(self) -> None:
         if self.take is not None:
-            sip_call_ids = {Side.A: self.invite.sip_call_id, Side.B: self._legs[Side.B].sip_call_id}
-            facts = {side: leg_facts(leg.statistics(), sip_call_ids[side]) for side, leg in self._legs.items()}
-            self.take.stop(self._services.endpoint.position, facts)
+            facts = {side: leg_facts(leg.statistics(), leg.sip_call_id) for side, leg in self._legs.items()}
+            self.take.stop(self.services.endpoint.position, facts)
 
     def _apply(self, side: Side, token: int, control: Control) -> None:
         """Carry out a control. It is answered only when it holds, and only the application's side may ask."""
-        metrics = self._services.metrics
+        metrics = self.services.metrics
         if side is not Side.B:
             metrics.redactions_refused.labels("caller_side").inc()
             self._answer_info(token, 403, "Only the application may control the recording")
@@ -282,7 +314,7 @@ class Session:
                 self._open_steps.add(control.step)
                 metrics.redactions.labels("application").inc()
             if self.take is not None:
-                self.take.mute(self._services.endpoint.position, control.step, "application")
+                self.take.mute(self.services.endpoint.position, control.step, "application")
         else:
             if self._open_steps and control.step not in self._open_steps:
                 metrics.redactions_refused.labels("unknown_step").inc()
@@ -291,7 +323,7 @@ class Session:
             self._open_steps.discard(control.step)
             if self.take is not None:
                 self.take.unmute(
-                    self._services.endpoint.position, control.step, "application", last=not self._open_steps
+                    self.services.endpoint.position, control.step, "application", last=not self._open_steps
                 )
         self._log_control(side, control)
         self._answer_info(token, 200, "OK")
@@ -310,15 +342,72 @@ class Session:
 
     def _answer_info(self, token: int, sip_status: int, phrase: str) -> None:
         native.answer_info(token, sip_status, phrase)
-        self._services.metrics.infos.labels("accepted" if sip_status < 300 else "refused").inc()
+        self.services.metrics.infos.labels("accepted" if sip_status < 300 else "refused").inc()
 
     def _forward_info(self, token: int, to: Side) -> None:
         leg = self._legs.get(to)
         if leg is not None and not leg.gone and native.forward_info(token, leg.call_id):
-            self._services.metrics.infos.labels("forwarded").inc()
+            self.services.metrics.infos.labels("forwarded").inc()
         else:
             # RFC 3261, section 21.4.18: the other side has no dialog yet; the sender may try again.
             self._answer_info(token, 480, "The other side cannot be reached yet")
+
+    # Transfers ----------------------------------------------------------------------------------------------------
+
+    @property
+    def transfers(self) -> Transfers:
+        """The transfers of this call; made when the first is asked for, for few calls have any."""
+        if self._transfers is None:
+            self._transfers = Transfers(self)
+        return self._transfers
+
+    @property
+    def is_up(self) -> bool:
+        """Whether both sides are there, and no end in sight."""
+        return self._call.state is State.UP
+
+    def leg(self, side: Side) -> Leg | None:
+        """The leg of a side, if there is one."""
+        return self._legs.get(side)
+
+    def side_of(self, leg: Leg) -> Side:
+        """The side of a leg of this call. Raises KeyError when it is none."""
+        return {id(one): side for side, one in self._legs.items()}[id(leg)]
+
+    def party(self, side: Side) -> str:
+        """The number of who began on this side."""
+        return self.invite.calling if side is Side.A else self.invite.called
+
+    def display(self, side: Side) -> str:
+        """The name of who began on this side; "" when it is not known."""
+        named = self.invite.headers.get("from" if side is Side.A else "to", ("",))
+        return display_of(named[0])
+
+    def give(self, leg: Leg) -> Direction:
+        """Let go of a leg, which another call takes over; this call ends. Returns what its far end has been told."""
+        side = self.side_of(leg)
+        told = self._call.told(side)
+        self.post(LegMoved(side))
+        return told
+
+    def replace_leg(self, side: Side, new: Leg, told: Direction = Direction.SENDRECV) -> None:
+        """Put `new` in the place of a side's leg, which is from now on no part of the call; the recording goes on.
+
+        `told` is what the far end of `new` has been told of the direction of the audio.
+        """
+        old, other = self._legs[side], self._legs[side.other]
+        old.listener = None
+        native.part(old.call_id)
+        for one, two in ((old, other), (other, old)):
+            native.disconnect(one.slot, two.slot)
+        if self.take is not None:
+            facts = leg_facts(old.statistics(), old.sip_call_id)
+            self.take.change_party(side, self.services.endpoint.position, facts)
+        self._legs[side] = new
+        new.side, new.listener = side, self.post
+        self._relayed = False
+        self._join()
+        self.post(LegReplaced(side, new.direction, told))
 
     # The end ------------------------------------------------------------------------------------------------------
 
@@ -328,6 +417,7 @@ class Session:
             leg.listener = None
         self._legs.clear()
         self.take = None
+        self._transfers = None
         self._on_released(self)
 
     def _epoch_ms(self, monotonic: float | None) -> int | None:
@@ -336,11 +426,11 @@ class Session:
         return self.invite.time_ms + round((monotonic - self._call.invited_at) * 1000)
 
     def _finish(self, termination: Termination) -> None:
-        call, metrics, take = self._call, self._services.metrics, self.take
+        call, metrics, take = self._call, self.services.metrics, self.take
         record = self._detail_record(termination)
         for attempt in call.attempts:
             if attempt.sip_status is not None:
-                self._services.health.call_reached(attempt.target)
+                self.services.health.call_reached(attempt.target)
         metrics.calls_ended.labels(termination.result, termination.reason).inc()
         if call.answered_at is not None:
             metrics.call_setup.observe(call.answered_at - call.invited_at)
@@ -351,17 +441,18 @@ class Session:
         _log.info("call", **record.as_dict())
         ended = call.ended_at or time.monotonic()
         if take is None or not take.began:
-            self._services.keeper.submit(EndedCall(record.as_dict(), None, None, ended))
+            self.services.keeper.submit(EndedCall(record.as_dict(), None, None, ended))
             return
         cdr = record.as_dict()
-        self._services.ended[take.recording] = EndedCall(
+        self.services.ended[take.recording] = EndedCall(
             cdr, take.recording.commit, lambda written: take.manifest(written, cdr), ended
         )
-        self._services.writer.end(take.recording, take.end_position)
+        self.services.writer.end(take.recording, take.end_position)
 
     def _detail_record(self, termination: Termination) -> CallDetailRecord:
         call, decision, identity = self._call, self.decision, self.identity
         b_leg = self._legs.get(Side.B)
+        stories = self._transfers.stories if self._transfers is not None else []
         recorded = self.take if self.take is not None and self.take.began else None
         ended_at = call.ended_at or time.monotonic()
 
@@ -400,6 +491,7 @@ class Session:
                     }
                     for attempt in call.attempts
                 ],
+                "transfers": [story.as_dict(call.invited_at) for story in stories],
                 "unrecorded_because": decision.unrecorded_because if decision else "refused",
                 "source": self.invite.source,
                 "first_progress_s": since_invite(call.rang_at),

@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from recorder import settings_checks, settings_environment, settings_schema, yaml_source
+from recorder import header_names, settings_checks, settings_environment, settings_schema, yaml_source
 from recorder.errors import SettingsError
 from recorder.identifiers import is_valid_name
 from recorder.settings_checks import warnings as warnings
@@ -88,6 +88,15 @@ def _pattern(value: str) -> str:
 def _header_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9!%*_+`'~.-]{1,64}", value):
         raise ValueError("must be a SIP header name such as X-Group-Id (RFC 3261, section 25.1)")
+    return value
+
+
+def _passed_header(value: str) -> str:
+    if not header_names.is_pattern(value):
+        raise ValueError("must be a SIP header name such as User-to-User, or the beginning of names such as X-*")
+    ours = header_names.covered(value)
+    if ours is not None:
+        raise ValueError(f"would pass {ours}, which is the recorder's own on each leg; leave it out")
     return value
 
 
@@ -208,6 +217,7 @@ Pattern = Annotated[str, AfterValidator(_pattern)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 Nameserver = Annotated[str, AfterValidator(_nameserver)]
 Digits = Annotated[str, AfterValidator(_digits)]
+PassedHeader = Annotated[str, AfterValidator(_passed_header)]
 SipUri = Annotated[str, AfterValidator(_sip_uri)]
 Address = Annotated[str, AfterValidator(_address)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
@@ -215,6 +225,16 @@ FilePath = Annotated[Path, AfterValidator(_path)]
 Codec = Literal["PCMU", "PCMA", "G722", "opus", "G729", "GSM"]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
+
+PASSED_HEADERS = (
+    "P-Asserted-Identity",
+    "Privacy",
+    "Diversion",
+    "History-Info",
+    "User-to-User",
+    "Reason",
+    "X-*",
+)
 
 
 class Listener(_Section):
@@ -251,6 +271,8 @@ class Sip(_Section):
     options_interval_s: Annotated[float, Field(ge=1, le=3600)] | None = None
     max_calls: Annotated[int, Field(ge=1, le=2000)] = 500
     drain_timeout_s: Annotated[float, Field(ge=0, le=86400)] = 30
+    pass_headers: tuple[PassedHeader, ...] = PASSED_HEADERS
+    identity_hosts: Literal["ours", "target", "keep"] = "ours"
     log_messages: bool = False
 
 
@@ -335,6 +357,8 @@ class Trunk(_Section):
     max_calls: Annotated[int, Field(ge=1, le=2000)] | None = None
     calls_per_second: Annotated[float, Field(gt=0, le=10000)] | None = None
     calls_burst: Annotated[int, Field(ge=1, le=10000)] | None = None
+    pass_headers: tuple[PassedHeader, ...] | None = None
+    transfer: Literal["deny", "allow"] = "deny"
 
     @model_validator(mode="after")
     def _known_by_something(self) -> Trunk:

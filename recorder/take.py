@@ -13,6 +13,7 @@ from recorder.calls.events import Side
 from recorder.identifiers import RecordingName
 from recorder.library.manifest import (
     AudioFormat,
+    EarlierLegFacts,
     GapFacts,
     LegFacts,
     Legs,
@@ -54,6 +55,8 @@ class Take:
         self._taps: dict[Side, Tap] = {side: self._new_tap(side, "PCMU") for side in Side}
         self._recording: Recording | None = None
         self._legs: dict[Side, LegFacts] = {}
+        self._earlier: list[EarlierLegFacts] = []
+        self._muted = False
 
     @property
     def began(self) -> bool:
@@ -79,6 +82,7 @@ class Take:
             tolerance_samples=round(self._rate * TOLERANCE_S),
         )
         steps = list(steps)
+        self._muted = bool(steps)
         for step in steps:
             self._recording.redactions.begin(origin, step, "application")
         if not steps:
@@ -97,6 +101,16 @@ class Take:
         else:
             tap.attach(slot)
 
+    def change_party(self, side: Side, position: int, leg: LegFacts) -> None:
+        """Somebody else takes a leg's place at `position`, now: `leg` is what there is to say of who leaves."""
+        if not self.began:
+            return
+        origin = self.recording.origin or position
+        until_s = max(0, position - origin) / self._rate
+        self._earlier.append(EarlierLegFacts(side=side.value, until_s=until_s, **leg.model_dump()))
+        # A tap of its own: the old party's packets may still be on their way.
+        self._exchange(side, self._new_tap(side, "PCMU"))
+
     def _new_tap(self, side: Side, codec: str) -> Tap:
         """Make a tap, shut."""
         tap: Tap
@@ -108,10 +122,10 @@ class Take:
         return tap
 
     def _exchange(self, side: Side, tap: Tap) -> Tap:
-        """Let `tap` take the place of a leg's tap; its gate is as the old one's was."""
+        """Let `tap` take the place of a leg's tap; it is as silent as the old one was to be."""
         old, self._taps[side] = self._taps[side], tap
-        if not old.gated:
-            tap.open_gate()
+        if self.began and not self._muted:
+            tap.open_gate(self._guard_after if old.gated else 0)
         old.detach()
         if self.began:
             self.recording.replace(side.value, tap)
@@ -119,6 +133,7 @@ class Take:
 
     def mute(self, position: int, step: str, control: Literal["application", "operator"]) -> None:
         """Silence both legs at `position`, now. On return no sample from here on gets past the taps."""
+        self._muted = True
         for tap in self._taps.values():
             tap.close_gate()
         if self.began:
@@ -129,6 +144,7 @@ class Take:
         if not self.began:
             return
         if last:
+            self._muted = False
             opened = [tap.open_gate(self._guard_after) for tap in self._taps.values()]
             position = max(position, *(open_from - self._guard_after for open_from in opened))
         self.recording.redactions.end(position, step, control)
@@ -155,7 +171,7 @@ class Take:
             answered_ms=cdr["answered_ms"],
             ended_ms=cdr["ended_ms"],
             parties=Parties(calling=cdr["calling"], called=cdr["called"]),
-            legs=Legs(a=self._legs.get(Side.A), b=self._legs.get(Side.B)),
+            legs=Legs(a=self._legs.get(Side.A), b=self._legs.get(Side.B), earlier=tuple(self._earlier)),
             gaps=tuple(
                 GapFacts(
                     leg=gap.leg,

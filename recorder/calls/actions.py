@@ -103,6 +103,15 @@ class AnswerInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsiderTransfer:
+    """A leg's far end asks by REFER (RFC 3515) that the other one be connected elsewhere."""
+
+    side: Side
+    token: int
+    headers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ForwardInfo:
     """Send an INFO on to the other leg unchanged; its answer goes back to where the INFO came from."""
 
@@ -157,6 +166,7 @@ Action = (
     | HangUpLeg
     | ApplyControl
     | AnswerInfo
+    | ConsiderTransfer
     | ForwardInfo
     | SendDigit
     | StartTimer

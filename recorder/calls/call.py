@@ -17,6 +17,7 @@ from recorder.calls.actions import (
     AnswerInfo,
     AnswerLeg,
     ApplyControl,
+    ConsiderTransfer,
     DialLeg,
     FinishCall,
     ForwardInfo,
@@ -36,6 +37,7 @@ from recorder.calls.events import (
     CallAdmitted,
     CallRefused,
     DigitReceived,
+    Direction,
     DirectionAsked,
     Event,
     HangUpRequested,
@@ -44,6 +46,8 @@ from recorder.calls.events import (
     LegConfirmed,
     LegEnded,
     LegMediaActive,
+    LegMoved,
+    LegReplaced,
     LegRinging,
     LegTrying,
     ReinviteEnded,
@@ -222,6 +226,20 @@ class Call:
     def _reinvited(self, event: ReinviteEnded, _now: float) -> Actions:
         return self._holding[event.side].ended(event.sip_status)
 
+    def told(self, side: Side) -> Direction:
+        """Which way audio goes, as far as the far end of a leg has been told."""
+        return self._holding[side].told
+
+    def _replace(self, event: LegReplaced, _now: float) -> Actions:
+        holding = Holding(event.side, told=event.told)
+        waiting = holding.want(self._holding[event.side].wanted)
+        self._holding[event.side] = holding
+        return [*waiting, *holding.begin(), *self._holding[event.side.other].want(event.direction)]
+
+    def _move(self, event: LegMoved, now: float) -> Actions:
+        self._gone.add(event.side)
+        return self._end(Termination("completed", "transferred"), now, 200, "")
+
     def _join(self) -> Actions:
         return [JoinMedia()] if len(self._media) == 2 else []
 
@@ -316,6 +334,8 @@ class Call:
         return self._end(ending, now, 503, "Service Unavailable")
 
     def _info(self, event: InfoReceived, _now: float) -> Actions:
+        if event.method == "REFER":
+            return [ConsiderTransfer(event.side, event.token, event.headers)]
         try:
             control = parse(event) if event.method == "INFO" else None
         except InvalidRequestError as error:
@@ -387,6 +407,8 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     (State.ANSWERED, LegMediaActive): Call._answered_media,
     **{(state, LegEnded): Call._leg_ended_early for state in _BEFORE_ACCEPT},
     (State.ACCEPTED, LegConfirmed): Call._confirm,
+    (State.UP, LegReplaced): Call._replace,
+    (State.UP, LegMoved): Call._move,
     **{(state, TimerExpired): Call._time_is_up for state in _AFTER_ACCEPT},
     **{(state, LegMediaActive): Call._media_up for state in _AFTER_ACCEPT},
     **{(state, DirectionAsked): Call._asked for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},

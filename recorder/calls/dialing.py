@@ -15,6 +15,8 @@ class Dialing:
         target: the URI to send it to.
         calling: user part of From; "" for none.
         display: the display name of From; "" for none.
+        host: `host[:port]` of From; "" for our own address.
+        to: the whole value of To; "" for the target itself.
         trunk: the trunk whose account (credentials, encryption) it goes out by; None for the recorder's own.
         headers: more headers, as (name, value), in their order.
         address: where to send it, in place of what the URI says; None to go by the URI.
@@ -23,6 +25,8 @@ class Dialing:
     target: str
     calling: str = ""
     display: str = ""
+    host: str = ""
+    to: str = ""
     trunk: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
     address: Address | None = None

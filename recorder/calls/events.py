@@ -55,6 +55,7 @@ class Invite:
         headers: every header by lower-case name, the values in their order.
         time_ms: epoch milliseconds at which it came in.
         trunk: name of the trunk it came from, which has been let in.
+        fields: every header as it came, name and value.
     """
 
     sip_call_id: str
@@ -65,6 +66,7 @@ class Invite:
     time_ms: int
     headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     trunk: str = LOOPBACK
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,25 @@ class ReinviteEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class LegReplaced:
+    """By a transfer another leg has taken the place of one, which is no longer the call's.
+
+    `direction` is what its far end asked for last, `told` what it has been told of the other side.
+    """
+
+    side: Side
+    direction: Direction = Direction.SENDRECV
+    told: Direction = Direction.SENDRECV
+
+
+@dataclass(frozen=True, slots=True)
+class LegMoved:
+    """By a transfer a leg has gone over to another call."""
+
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
 class LegEnded:
     """A leg is over: rejected, cancelled, hung up, timed out, or ended by us.
 
@@ -209,6 +230,8 @@ Event = (
     | LegMediaActive
     | DirectionAsked
     | ReinviteEnded
+    | LegReplaced
+    | LegMoved
     | LegEnded
     | InfoReceived
     | DigitReceived

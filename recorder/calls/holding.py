@@ -21,10 +21,16 @@ _TIMERS = {Side.A: Timer.REINVITE_A, Side.B: Timer.REINVITE_B}
 class Holding:
     """What one leg has been told of the direction that the other one asked for."""
 
-    def __init__(self, side: Side, uniform: Callable[[float, float], float] = random.uniform) -> None:
+    def __init__(
+        self,
+        side: Side,
+        uniform: Callable[[float, float], float] = random.uniform,
+        told: Direction = Direction.SENDRECV,
+    ) -> None:
         self._side = side
         self._uniform = uniform
-        self._wanted = self._told = Direction.SENDRECV
+        self.wanted = Direction.SENDRECV
+        self.told = told
         self._asking: Direction | None = None
         self._attempts = 0
         self._up = False
@@ -36,7 +42,7 @@ class Holding:
 
     def want(self, direction: Direction) -> list[Action]:
         """The other leg's far end has asked for `direction`."""
-        self._wanted = direction
+        self.wanted = direction
         self._attempts = 0
         return self._settle()
 
@@ -46,7 +52,7 @@ class Holding:
         if asked is None:
             return []
         if sip_status < 300:
-            self._told = asked
+            self.told = asked
             return self._settle()
         # 500 is what RFC 3261, section 14.2, answers to a re-INVITE that comes while the one before is not answered.
         if sip_status not in (491, 500) or self._attempts >= _ATTEMPTS:
@@ -59,8 +65,8 @@ class Holding:
         return self._settle()
 
     def _settle(self) -> list[Action]:
-        if not self._up or self._asking is not None or self._wanted is self._told:
+        if not self._up or self._asking is not None or self.wanted is self.told:
             return []
-        self._asking = self._wanted
+        self._asking = self.wanted
         self._attempts += 1
-        return [Reinvite(self._side, self._wanted)]
+        return [Reinvite(self._side, self.wanted)]

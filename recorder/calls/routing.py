@@ -59,6 +59,7 @@ class Router:
     def __init__(self, settings: Settings, random: Random | None = None) -> None:
         self._random = random or Random()  # noqa: S311  # shares load, keeps no secret
         self._headers = {trunk.name: trunk.identity_headers for trunk in settings.trunks}
+        self._transferring = frozenset(trunk.name for trunk in settings.trunks if trunk.transfer == "allow")
         proxied = frozenset(trunk.name for trunk in settings.trunks if trunk.proxy is not None)
         self._routes = [_Path(route, proxied) for route in settings.routes]
         self._accounts = [(_Rule(account.match), account) for account in settings.accounts]
@@ -83,6 +84,10 @@ class Router:
             for target in in_order(path.targets, self._random)
         )
         return Decision(trunk, path.name, targets, called, calling, identity, because, path.follows)
+
+    def may_transfer(self, trunk: str) -> bool:
+        """Whether calls of this trunk may be transferred."""
+        return trunk in self._transferring
 
     def _identity(self, trunk: str, headers: IdentityHeaders, invite: Invite) -> tuple[Identity, str | None]:
         replaced: list[tuple[str, str]] = []

@@ -100,9 +100,19 @@ class LegFacts(_Part):
     rx_lost: Count = 0
 
 
+class EarlierLegFacts(LegFacts):
+    """A leg whose place another one took, by a transfer, `until_s` seconds from the start of the file."""
+
+    side: Literal["a", "b"]
+    until_s: Seconds
+
+
 class Legs(_Part):
+    """Who was there at the end, and who before by way of a transfer."""
+
     a: LegFacts | None = None
     b: LegFacts | None = None
+    earlier: tuple[EarlierLegFacts, ...] = ()
 
 
 class GapFacts(_Part):

@@ -370,7 +370,7 @@ def openssl_version() -> str:
     """[any] The OpenSSL that is loaded, such as "OpenSSL 3.0.15 3 Sep 2024"."""
 
 def install_info(handler: Callable[[InfoRequest], object]) -> None:
-    """[sip] Have `handler` called with each INFO of a claimed dialog. Once, after `Endpoint.libStart`.
+    """[sip] Have `handler` called with each INFO and REFER of a claimed dialog. Once, after `Endpoint.libStart`.
 
     It runs inside `libHandleEvents` and may answer or forward the INFO at once, or keep its token for later. What it
     raises goes to `sys.unraisablehook`, and the INFO is answered 500 unless it has been. Without an answer for 40 s an
@@ -401,6 +401,26 @@ def forward_info(token: int, call_id: int) -> bool:
     (no established dialog there, or the token is gone or forwarded already): the answer is then still the caller's.
     """
 
+def notify(call_id: int, headers: list[tuple[str, str]], content_type: str, body: str) -> bool:
+    """[sip] Send a NOTIFY within the call's dialog (RFC 6665); its answer goes nowhere. False when it was not sent."""
+
+def pick_headers(names: list[str]) -> None:
+    """[sip] Have headers of these names kept for `take_headers`; `X-*` stands for all that begin with `X-`.
+
+    They are taken from what the far end of a claimed dialog says of the call: responses to our INVITE until it is
+    answered, CANCEL, BYE. Also takes Replaces (RFC 3891) out of an INVITE that opens a dialog, before pjsua would act
+    by it; the text of the message still has it. After `Endpoint.libInit`.
+    """
+
+def find_call(sip_call_id: str, local_tag: str, remote_tag: str) -> int:
+    """[sip] The call whose dialog this is, by its Call-ID, our tag and the far end's; -1 for none."""
+
+def drop_headers(call_id: int) -> None:
+    """[sip] Take picked headers out of the last response to a call's INVITE: the stack makes the next one out of it."""
+
+def take_headers(call_id: int) -> list[tuple[str, str]]:
+    """[sip] The picked headers of the last such message of a call, in their order; the next time they are gone."""
+
 def pending_infos() -> int:
     """[sip] INFOs that have not had their final answer, forwarded ones included."""
 
@@ -416,7 +436,7 @@ def asked_direction(call_id: int) -> str | None:
     None before there is any, and when it only answered an offer of ours that asked for less than sendrecv.
     """
 
-def progress(call_id: int, code: int, phrase: str, media: bool) -> bool:
+def progress(call_id: int, code: int, phrase: str, media: bool, headers: list[tuple[str, str]] = []) -> bool:
     """[sip] Send a provisional response with exactly this code, 101 to 199, with SDP (`media`) or without.
 
     There is none with an INVITE that brought no offer. False when it can no longer be sent.

@@ -141,7 +141,7 @@ std::optional<std::string> asked_direction(int call_id) {
     return direction != nullptr ? direction : name_of(PJMEDIA_DIR_ENCODING_DECODING);
 }
 
-bool progress(int call_id, int code, const std::string &phrase, bool media) {
+bool progress(int call_id, int code, const std::string &phrase, bool media, const Headers &headers) {
     require_sip_thread();
     if (code <= 100 || code >= 200)
         throw std::invalid_argument("progress is told with 101 to 199");
@@ -164,6 +164,12 @@ bool progress(int call_id, int code, const std::string &phrase, bool media) {
     const pj_str_t text = phrase.empty() ? *pjsip_get_status_text(code)
                                          : pj_str_t{const_cast<char *>(phrase.data()), static_cast<pj_ssize_t>(phrase.size())};
     pj_strdup(response->pool, &line.reason, &text);
+    for (const auto &[name, value] : headers) {
+        const pj_str_t n = {const_cast<char *>(name.data()), static_cast<pj_ssize_t>(name.size())};
+        const pj_str_t v = {const_cast<char *>(value.data()), static_cast<pj_ssize_t>(value.size())};
+        pjsip_generic_string_hdr *header = pjsip_generic_string_hdr_create(response->pool, &n, &v);
+        pjsip_msg_add_hdr(response->msg, reinterpret_cast<pjsip_hdr *>(header));
+    }
     return pjsip_inv_send_msg(invite, response) == PJ_SUCCESS;
 }
 

@@ -2,6 +2,8 @@
 // thread; nothing is locked.
 #pragma once
 
+#include "wire.hpp"
+
 #include <pjsip.h>
 
 #include <optional>
@@ -18,7 +20,7 @@ void install_dialog(); // after Endpoint.libStart
 std::optional<std::string> asked_direction(int call_id);
 
 // A provisional response with exactly this code, with our SDP or without. False when it can no longer be sent.
-bool progress(int call_id, int code, const std::string &phrase, bool media);
+bool progress(int call_id, int code, const std::string &phrase, bool media, const Headers &headers);
 
 // A re-INVITE whose offer has this direction, which also limits what later offers are answered. False when one cannot be
 // sent now. Its final status is in a later `take_reinvites`.

@@ -1,6 +1,7 @@
 #include "info.hpp"
 
 #include "dialog.hpp"
+#include "headers.hpp"
 #include "pj.hpp"
 
 #include <algorithm>
@@ -33,8 +34,9 @@ std::shared_ptr<InfoHandler> handler; // shared: it may be uninstalled while it 
 pj_timer_entry sweep_timer;
 
 // What the stack does itself. Any other request within a dialog, known or unknown, is ours.
-constexpr std::array<std::string_view, 8> kMethodsOfTheStack = {"INVITE", "ACK",   "BYE",   "CANCEL",
-                                                                "PRACK",  "REFER", "UPDATE", "SUBSCRIBE"};
+constexpr std::array<std::string_view, 7> kMethodsOfTheStack = {"INVITE", "ACK",   "BYE",   "CANCEL",
+                                                                "PRACK",  "UPDATE", "SUBSCRIBE"};
+const pjsip_method kNotifyMethod = {PJSIP_OTHER_METHOD, {const_cast<char *>("NOTIFY"), 6}};
 
 pj_bool_t on_rx_request(pjsip_rx_data *rdata);
 void on_tsx_state_first(pjsip_transaction *transaction, pjsip_event *event);
@@ -333,6 +335,7 @@ void claim_info(int call_id) {
     if (leg.dialog == nullptr)
         throw std::runtime_error("call " + std::to_string(call_id) + " has no dialog");
     add_usages(leg.dialog);
+    watch_headers(leg.dialog);
 }
 
 bool answer_info(std::uint64_t token, int code, const std::string &reason, const Headers &headers) {
@@ -373,6 +376,22 @@ bool forward_info(std::uint64_t token, int call_id) {
         return true;
     still->second.far_dialog = nullptr;
     return false;
+}
+
+bool notify(int call_id, const Headers &headers, const std::string &content_type, const std::string &body) {
+    require_sip_thread();
+    const LockedCall leg("NOTIFY", call_id);
+    if (!takes_requests(leg))
+        return false;
+    add_usages(leg.dialog);
+    pjsip_tx_data *request = nullptr;
+    if (pjsip_dlg_create_request(leg.dialog, &kNotifyMethod, -1, &request) != PJ_SUCCESS)
+        return false;
+    // RFC 6665, section 4.1.3: a NOTIFY refreshes the target, so that it needs a Contact.
+    pjsip_msg_add_hdr(request->msg, static_cast<pjsip_hdr *>(pjsip_hdr_clone(request->pool, leg.dialog->local.contact)));
+    set_content(request, {headers, content_type, body});
+    // A token of its own that nothing waits by: its answer is of no consequence, and pjsua is not to see it.
+    return pjsip_dlg_send_request(leg.dialog, request, first_usage.id, as_mod_data(++last_token)) == PJ_SUCCESS;
 }
 
 std::size_t pending_infos() { return pending.size(); }

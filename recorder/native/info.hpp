@@ -1,5 +1,6 @@
 // SIP INFO within a dialog (RFC 6086): handed to the application, answered by it now or later, or sent on to another leg.
 // So is every other request within a dialog that the stack has no use for: MESSAGE, NOTIFY, methods yet to be invented.
+// REFER (RFC 3515) comes the same way: left to itself pjsua would dial wherever it is told to.
 //
 // Everything here belongs to the sip thread; nothing is locked. pjsua runs with no worker threads of its own, so every
 // callback comes from inside libHandleEvents on that thread.
@@ -33,6 +34,8 @@ void claim_info(int call_id); // throws std::runtime_error when there is no such
 
 bool answer_info(std::uint64_t token, int code, const std::string &reason, const Headers &headers);
 bool forward_info(std::uint64_t token, int call_id);
+// Sends a NOTIFY within the dialog (RFC 6665); its answer goes nowhere. False when it cannot be sent.
+bool notify(int call_id, const Headers &headers, const std::string &content_type, const std::string &body);
 std::size_t pending_infos();
 
 } // namespace recorder

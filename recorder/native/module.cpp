@@ -10,6 +10,7 @@
 #include "dialog.hpp"
 #include "digits.hpp"
 #include "gate.hpp"
+#include "headers.hpp"
 #include "info.hpp"
 #include "log.hpp"
 #include "malformed.hpp"
@@ -284,6 +285,7 @@ void bind_info(nb::module_ &m) {
     m.def("claim_info", &claim_info, "call_id"_a, WithoutGil());
     m.def("answer_info", &answer_info, "token"_a, "code"_a, "reason"_a = "", "headers"_a = Headers{}, WithoutGil());
     m.def("forward_info", &forward_info, "token"_a, "call_id"_a, WithoutGil());
+    m.def("notify", &notify, "call_id"_a, "headers"_a, "content_type"_a, "body"_a, WithoutGil());
     m.def("pending_infos", &pending_infos);
     m.def("_take_apart", [](const nb::bytes &packet, long content_length) {
         const WireMessage message = take_apart(std::string_view(packet.c_str(), packet.size()), content_length);
@@ -322,7 +324,7 @@ void bind_probe(nb::module_ &m) {
 void bind_dialog(nb::module_ &m) {
     m.def("install_dialog", &install_dialog, WithoutGil());
     m.def("asked_direction", &asked_direction, "call_id"_a, WithoutGil());
-    m.def("progress", &progress, "call_id"_a, "code"_a, "phrase"_a, "media"_a, WithoutGil());
+    m.def("progress", &progress, "call_id"_a, "code"_a, "phrase"_a, "media"_a, "headers"_a = Headers{}, WithoutGil());
     m.def("reinvite", &reinvite, "call_id"_a, "direction"_a, WithoutGil());
     m.def("take_reinvites", &take_reinvites);
 }
@@ -467,6 +469,10 @@ void bind_gate(nb::module_ &m) {
 NB_MODULE(_native, m) {
     bind_transports(m);
     bind_dialog(m);
+    m.def("pick_headers", &pick_headers, "names"_a);
+    m.def("find_call", &find_call, "sip_call_id"_a, "local_tag"_a, "remote_tag"_a, WithoutGil());
+    m.def("drop_headers", &drop_headers, "call_id"_a, WithoutGil());
+    m.def("take_headers", [](int call_id) { return header_list(take_headers(call_id)); }, "call_id"_a);
     bind_digits(m);
     bind_gate(m);
     bind_probe(m);

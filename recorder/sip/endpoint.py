@@ -152,6 +152,15 @@ class Endpoint:
         heapq.heappush(self._alarms, (time.monotonic() + delay_s, next(self._alarm_order), alarm))
         return alarm
 
+    def leg(self, call_id: int) -> Leg | None:
+        """The leg with this number, if there is one."""
+        return self._legs.get(call_id)
+
+    def home(self, uri: str, address: Address | None = None) -> str:
+        """`host[:port]` of ours as whoever is at `uri`, or at `address` in its place, knows it."""
+        way = self._transports.towards(uri if address is None else _uri_of(address))
+        return way.home if way is not None else self.bound[0]
+
     def dial(self, listener: Listener, dialing: Dialing, offer_like: Leg) -> Leg:
         """Make the leg of a call that goes out, and send its INVITE. It is kept until it is gone.
 
@@ -292,8 +301,14 @@ class Endpoint:
         endpoint.audDevManager().setNullDev()
         native.install_info(self._info)
         native.install_dialog()
+        native.pick_headers(sorted(self._picked()))
         self._accounts.open(self._transports)
         self.bound = self._transports.names
+
+    def _picked(self) -> set[str]:
+        """Every header that is passed on for some trunk."""
+        names = (trunk.pass_headers or () for trunk in self._settings.trunks)
+        return set(self._settings.sip.pass_headers).union(*names)
 
     def _close(self, endpoint: Any) -> None:
         self.bound = ()

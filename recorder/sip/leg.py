@@ -25,6 +25,7 @@ from recorder.calls.events import (
 from recorder.calls.routing import USER_SAFE
 from recorder.calls.targets import Contact, place_of
 from recorder.sip import translate
+from recorder.sip.headers import Headers, quoted
 
 _log = structlog.get_logger()
 
@@ -52,12 +53,14 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
     ) -> None:
         super().__init__(account, pj.PJSUA_INVALID_ID if call_id is None else call_id)
         self.side = side
+        self.outgoing = call_id is None
         self.listener = listener
         self.call_id = -1 if call_id is None else call_id
         self.sip_call_id: str | None = None
         self.slot = -1
         self.gone = False
         self._direction = Direction.SENDRECV
+        self._has_said = False  # our last response held headers that the next one must not repeat
         self._heard: list[native.StreamStatistics] = []
         self._remember = remember
         self._forget = forget
@@ -73,7 +76,8 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         """
         prm = _audio_only()
         user = f"{quote(dialing.calling, safe=USER_SAFE)}@" if dialing.calling else ""
-        prm.txOption.localUri = f"<sip:{user}{home}>"
+        display = f"{quoted(dialing.display)} " if dialing.display else ""
+        prm.txOption.localUri = f"{display}<sip:{user}{dialing.host or home}>"
         for name, value in dialing.headers:
             prm.txOption.headers.append(_header(name, value))
         native.offer_like(offer_like.call_id)
@@ -93,30 +97,48 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
     def _invite(self, dialing: Dialing, prm: Any) -> None:
         address, place = dialing.address, place_of(dialing.target)
         if address is None or place is None:
-            self.makeCall(dialing.target, prm)
+            self._send(dialing.target, dialing.to, prm)
             return
         # The stack goes by the URI when it chooses the transport; that of an SRV record has to stand there.
         told = place.transport is not None or address.transport == "udp"
         native.pin(place.host, address.ip, address.port, address.transport)
         try:
-            self.makeCall(dialing.target if told else f"{dialing.target};transport={address.transport}", prm)
+            target = dialing.target if told else f"{dialing.target};transport={address.transport}"
+            self._send(target, dialing.to, prm)
         finally:
             native.unpin()
+
+    def _send(self, target: str, to: str, prm: Any) -> None:
+        if to:
+            prm.txOption.targetUri = target
+        self.makeCall(to or target, prm)
 
     def cannot_dial(self, target: str, why: str) -> None:
         """End a leg whose INVITE was never sent."""
         _log.warning("dial_failed", target=target, error=why)
         self._end(0, "Cannot be dialed")
 
-    def progress(self, sip_status: int, phrase: str, media: bool) -> None:
+    @property
+    def direction(self) -> Direction:
+        """What its far end has last asked for."""
+        return self._direction
+
+    def take_headers(self) -> list[tuple[str, str]]:
+        """What the far end's last message about the call said that is to be passed on; once."""
+        return native.take_headers(self.call_id)
+
+    def progress(self, sip_status: int, phrase: str, media: bool, headers: Headers = ()) -> None:
         """Send a provisional response, with SDP (`media`) or without."""
-        if not self.gone and not native.progress(self.call_id, sip_status, phrase, media):
+        if self._has_said:
+            native.drop_headers(self.call_id)
+        self._has_said = bool(headers)
+        if not self.gone and not native.progress(self.call_id, sip_status, phrase, media, list(headers)):
             # The caller has cancelled meanwhile: DISCONNECTED is on its way and says so.
             _log.debug("progress_failed", status=sip_status)
 
-    def accept(self) -> None:
+    def accept(self, headers: Headers = ()) -> None:
         """Send 200 with SDP."""
-        self._respond(200, "")
+        self._respond(200, "", headers)
 
     def agree_with(self, other: Leg) -> None:
         """Have our answer, not sent yet, take the codecs that `other`'s far end has answered."""
@@ -124,7 +146,12 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
             native.answer_like(self.call_id, other.call_id)
 
     def hang_up(
-        self, sip_status: int, phrase: str = "", retry_after_s: int | None = None, contacts: Sequence[Contact] = ()
+        self,
+        sip_status: int,
+        phrase: str = "",
+        retry_after_s: int | None = None,
+        contacts: Sequence[Contact] = (),
+        headers: Headers = (),
     ) -> None:
         """Reject, cancel or hang up, whichever the leg's state asks for. Harmless when it is over already.
 
@@ -134,7 +161,9 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
             return
         prm = pj.CallOpParam()
         prm.statusCode = sip_status
-        prm.reason = phrase
+        # In a CANCEL or BYE the stack makes a Reason of the phrase, which is not to stand beside one passed on.
+        prm.reason = "" if self.outgoing and any(name.lower() == "reason" for name, _ in headers) else phrase
+        self._say(prm, headers)
         if retry_after_s is not None:
             prm.txOption.headers.append(_header("Retry-After", str(retry_after_s)))
         try:
@@ -165,10 +194,18 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         running = None if self.gone else native.stream_statistics(self.call_id)
         return [*self._heard, running] if running is not None else list(self._heard)
 
-    def _respond(self, sip_status: int, phrase: str) -> None:
+    def _say(self, prm: Any, headers: Headers) -> None:
+        if self._has_said:
+            native.drop_headers(self.call_id)
+        self._has_said = bool(headers)
+        for name, value in headers:
+            prm.txOption.headers.append(_header(name, value))
+
+    def _respond(self, sip_status: int, phrase: str, headers: Headers = ()) -> None:
         prm = _audio_only()
         prm.statusCode = sip_status
         prm.reason = phrase
+        self._say(prm, headers)
         try:
             self.answer(prm)
         except pj.Error as error:
@@ -195,7 +232,7 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         progress = native.call_progress(call_id)
         self.sip_call_id = self.sip_call_id or progress.sip_call_id or None
         native.loosen(call_id)
-        outgoing = self.side is Side.B
+        outgoing = self.outgoing
         if progress.state == pj.PJSIP_INV_STATE_DISCONNECTED:
             self._on_end(progress.status, progress.phrase, prm.e)
         elif progress.state == pj.PJSIP_INV_STATE_EARLY and outgoing:

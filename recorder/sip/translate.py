@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from urllib.parse import unquote
 
 from recorder.calls.events import LOOPBACK, Invite
@@ -51,11 +52,12 @@ def invite(message: str, source: str, time_ms: int, trunk: str = LOOPBACK) -> In
     parts = request_line.split(" ")
     if len(parts) != 3:
         raise InvalidRequestError("the request line cannot be read")
-    fields = headers(rest)
-    call_ids = fields.get("call-id", ())
+    lines = fields(rest)
+    by_name = headers(lines)
+    call_ids = by_name.get("call-id", ())
     if not call_ids:
         raise InvalidRequestError("Call-ID is missing")
-    calling_uri = uri_of(fields.get("from", ("",))[0])
+    calling_uri = uri_of(by_name.get("from", ("",))[0])
     return Invite(
         sip_call_id=call_ids[0],
         source=source.rpartition(":")[0].strip("[]"),
@@ -63,24 +65,29 @@ def invite(message: str, source: str, time_ms: int, trunk: str = LOOPBACK) -> In
         calling=user_of(calling_uri),
         calling_uri=calling_uri,
         time_ms=time_ms,
-        headers=fields,
+        headers=by_name,
+        fields=lines,
         trunk=trunk,
     )
 
 
-def headers(text: str) -> dict[str, tuple[str, ...]]:
-    """Read a header block up to its empty line: values by lower-case full name, in their order.
+def fields(text: str) -> tuple[tuple[str, str], ...]:
+    """Read a header block up to its empty line: names and values as they came.
 
     Folded lines are joined (RFC 3261, section 7.3.1).
     """
-    found: dict[str, tuple[str, ...]] = {}
     block = text.partition("\r\n\r\n")[0]
-    for line in re.sub(r"\r\n[ \t]+", " ", block).split("\r\n"):
-        name, colon, value = line.partition(":")
-        if colon:
-            key = name.strip().lower()
-            key = _COMPACT.get(key, key)
-            found[key] = (*found.get(key, ()), value.strip())
+    lines = (line.partition(":") for line in re.sub(r"\r\n[ \t]+", " ", block).split("\r\n"))
+    return tuple((name.strip(), value.strip()) for name, colon, value in lines if colon)
+
+
+def headers(lines: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """The values by lower-case full name, in their order."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in lines:
+        key = name.lower()
+        key = _COMPACT.get(key, key)
+        found[key] = (*found.get(key, ()), value)
     return found
 
 
@@ -94,7 +101,7 @@ def uri_of(name_addr: str) -> str:
 def contacts(message: str) -> tuple[Contact, ...]:
     """Where a 3xx points to (RFC 3261, section 20.10): the most wanted first. What is no SIP or tel URI is left out."""
     found: list[Contact] = []
-    for value in headers(message.partition("\r\n")[2]).get("contact", ()):
+    for value in headers(fields(message.partition("\r\n")[2])).get("contact", ()):
         for name_addr in _ONE_OF_A_LIST.findall(value[:_LONGEST_CONTACT]):
             uri = uri_of(name_addr)
             if not _IN_BRACKETS.fullmatch(uri) or (place_of(uri) is None and not _TEL_URI.fullmatch(uri)):

@@ -83,7 +83,7 @@ class Phone:
         return "\r\n".join([*lines, "m=audio 9 RTP/AVP 0", "a=rtpmap:0 PCMU/8000", ""]).encode()
 
     def send(self, start: str, headers: Headers, body: bytes = b"") -> bytes:
-        raw = "\r\n".join([start, *(f"{n}: {v}" for n, v in headers), "", ""]).encode() + body
+        raw = "\r\n".join([start, *(f"{n}: {v}" for n, v in headers), "", ""]).encode("utf-8", "surrogateescape") + body
         self.socket.sendto(raw, self.peer)
         return raw
 
@@ -134,13 +134,13 @@ class Phone:
         wanted = message.code >= 200 if kind == "final" else message.code == int(kind)
         return not message.is_request and message.method == method and wanted
 
-    def call(self, uri: str) -> None:
+    def call(self, uri: str, headers: Headers = ()) -> None:
         """Sends an INVITE; `answered` waits for the 200."""
         host, port = uri.partition("@")[2].split(":")
         self.peer = (host, int(port))
         self.local, self.remote, self.target = f"<{self.uri}>;tag=near{self.number}", f"<{uri}>", uri
         self.call_id = f"call-{self.number}@{self.address}"
-        offer = [("Contact", f"<{self.uri}>"), ("Content-Type", "application/sdp")]
+        offer = [*headers, ("Contact", f"<{self.uri}>"), ("Content-Type", "application/sdp")]
         self.request("INVITE", offer, self.sdp())
 
     def in_dialog(self, response: Message) -> None:
