@@ -329,6 +329,9 @@ def drain_gate(retry_after_s: int) -> None:
 def trunk_of_invite() -> str:
     """[sip] In `onIncomingCall`: the trunk that the INVITE came from. Once it was asked, the INVITE counts as taken."""
 
+def assign_account(trunk: str, account_id: int) -> None:
+    """[sip] Have pjsua take this trunk's calls by this account, whatever address they come from."""
+
 def take_refused_invites() -> list[RefusedInvite]:
     """[sip] Those since the last call, at most 256."""
 

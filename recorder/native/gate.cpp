@@ -334,7 +334,10 @@ void cut_body(pjsip_rx_data *rdata) {
 
 bool is_of_dialog(const pjsip_rx_data *rdata) {
     const auto &info = rdata->msg_info;
-    return info.to->tag.slen > 0 && pjsip_ua_find_dialog(&info.cid->id, &info.to->tag, &info.from->tag, PJ_FALSE) != nullptr;
+    const pj_str_t none = borrow(""); // the far side's first response may still be on its way
+    return info.to->tag.slen > 0 &&
+           (pjsip_ua_find_dialog(&info.cid->id, &info.to->tag, &info.from->tag, PJ_FALSE) != nullptr ||
+            pjsip_ua_find_dialog(&info.cid->id, &info.to->tag, &none, PJ_FALSE) != nullptr);
 }
 
 void challenge(pjsip_rx_data *rdata, const std::vector<const Credentials *> &asked, bool stale) {
@@ -542,6 +545,14 @@ std::string trunk_of_invite() {
     is_taken = true;
     return trunk->name;
 }
+
+void assign_account(const std::string &name, int account_id) {
+    for (GateTrunk &one : trunks)
+        if (one.name == name)
+            one.account_id = account_id;
+}
+
+int account_of_invite() { return trunk == nullptr ? PJSUA_INVALID_ID : trunk->account_id; }
 
 std::vector<RefusedInvite> take_refused_invites() {
     std::vector<RefusedInvite> taken(std::make_move_iterator(refused.begin()), std::make_move_iterator(refused.end()));

@@ -27,6 +27,7 @@ struct GateTrunk {
     std::vector<Network> networks;
     std::vector<std::string> certificates;
     std::optional<Credentials> credentials;
+    int account_id = -1; // pjsua's, with its credentials and encryption towards us
 };
 
 GateTrunk::Network parse_network(const std::string &text); // throws std::invalid_argument
@@ -48,6 +49,10 @@ void drain_gate(int retry_after_s);
 
 // The trunk of the INVITE that is being handled: to be asked in onIncomingCall. From then on it is the call's.
 std::string trunk_of_invite();
+
+// Whose account the calls of a trunk belong to; without it they go by their address.
+void assign_account(const std::string &trunk, int account_id);
+int account_of_invite(); // -1 where there is none
 
 std::vector<RefusedInvite> take_refused_invites();
 std::vector<Stranger> take_strangers();

@@ -455,6 +455,7 @@ void bind_gate(nb::module_ &m) {
     }, "trunks"_a, "answer_strangers"_a);
     m.def("drain_gate", &drain_gate, "retry_after_s"_a);
     m.def("trunk_of_invite", &trunk_of_invite);
+    m.def("assign_account", &assign_account, "trunk"_a, "account_id"_a);
     m.def("take_refused_invites", &take_refused_invites);
     m.def("take_strangers", &take_strangers);
     m.def("gate_counts", &gate_counts);

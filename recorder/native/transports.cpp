@@ -1,5 +1,6 @@
 #include "transports.hpp"
 
+#include "gate.hpp"
 #include "pj.hpp"
 
 #include <algorithm>
@@ -91,7 +92,8 @@ bool wants_ipv6(const pjsip_rx_data *rdata) {
 // [sip] pjsua asks whose call it is that comes in, just before it makes the call.
 void find_account(const pjsip_rx_data *rdata, pjsua_acc_id *id) {
     const Peer *peer = peer_at(&rdata->pkt_info.src_addr);
-    const int account = peer != nullptr ? peer->account_id : paths.other_account;
+    const int known = account_of_invite(); // a trunk may be known by more than its address
+    const int account = known >= 0 ? known : peer != nullptr ? peer->account_id : paths.other_account;
     if (!pjsua_acc_is_valid(account))
         return;
     *id = account;

@@ -57,6 +57,7 @@ class Accounts:
         self._own = self._make(home, None)
         for trunk in self._settings.trunks:
             self._by_trunk[trunk.name] = self._make(home, trunk)
+            native.assign_account(trunk.name, self._by_trunk[trunk.name].getId())
         native.install_paths(
             [
                 (address, prefix, self._by_trunk[trunk.name].getId(), trunk.behind_nat)
