@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 
 import pytest
 
-from recorder.loadtest.peers import Outcome
+from recorder.loadtest.peers import Outcome, Plan, Sipp
 from recorder.loadtest.sipp_output import SipMessage
 from recorder.loadtest.tones import Codec
 from tests.endtoend.conftest import Bench, Call
 from tests.endtoend.test_hold import check_length, directions, heard, steady
 from tests.peers.rtp import RtpPeer, encoded, voice_of
 from tests.tones import sine
+
+SDP = "application/sdp"
 
 
 def progress_of(outcome: Outcome) -> list[tuple[int, bool]]:
@@ -218,13 +221,64 @@ def test_retransmit(bench: Bench) -> None:
     completed(bench, call)
 
 
+def test_retransmit_200(bench: Bench) -> None:
+    call = bench.call("uac-call", "uas-retransmit-200", seconds=0.5)
+    assert len(call.application.received("ACK")) >= 2  # SIPp may send the 200 once more of its own
+    completed(bench, call)
+
+
 def test_lost_200(bench: Bench) -> None:
     call = bench.call("uac-lost-200", "uas-answer", seconds=0.5)
     assert len([m for m in call.caller.received(200) if (m.header("CSeq") or "").endswith("INVITE")]) >= 2
     completed(bench, call)
 
 
-@pytest.mark.parametrize("scenario", ["uas-record-route"])
+def test_cseq_out_of_order(bench: Bench) -> None:
+    """A request whose CSeq is not higher than the last one's is answered 500 (RFC 3261, section 12.2.2).
+
+    Not by SIPp as the caller: it takes the phrase "Invalid CSeq" for a header.
+    """
+    with (
+        Sipp(Plan("uas-info", port=bench.subject.application_port)) as application,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line,
+    ):
+        line.bind(("127.0.0.1", 0))
+        line.settimeout(5)
+        host, port = bench.subject.sip_address.split(":")
+        line.connect((host, int(port)))
+        own = f"127.0.0.1:{line.getsockname()[1]}"
+        to = "<sip:1000@127.0.0.1>"
+
+        def send(method: str, cseq: int, body: str = "", kind: str = "text/plain") -> None:
+            line.send(
+                f"{method} sip:1000@{host}:{port} SIP/2.0\r\n"
+                f"Via: SIP/2.0/UDP {own};branch=z9hG4bK{method}{cseq}\r\nFrom: <sip:5550100@{own}>;tag=a\r\n"
+                f"To: {to}\r\nCall-ID: cseq@{own}\r\nCSeq: {cseq} {method}\r\nContact: <sip:5550100@{own}>\r\n"
+                f"Max-Forwards: 70\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+            )
+
+        def answer(cseq: int, method: str) -> SipMessage:
+            while True:
+                message = SipMessage(0, sent=False, raw=line.recv(4096))
+                if message.header("CSeq") == f"{cseq} {method}" and (message.status or 0) >= 200:
+                    return message
+
+        address = "c=IN IP4 127.0.0.1\r\n"
+        send("INVITE", 9, f"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\n{address}t=0 0\r\nm=audio 9 RTP/AVP 0\r\n", SDP)
+        to = answer(9, "INVITE").header("To") or ""
+        send("ACK", 9)
+        send("INFO", 20)
+        assert answer(20, "INFO").status == 200
+        send("INFO", 15)
+        assert answer(15, "INFO").status == 500
+        send("BYE", 21)
+        assert answer(21, "BYE").status == 200
+        outcome = application.wait()
+    assert outcome.ok, outcome.errors
+    assert len(outcome.received("INFO")) == 1
+
+
+@pytest.mark.parametrize("scenario", ["uas-record-route", "uas-record-route-strict"])
 def test_record_route_of_the_application(bench: Bench, scenario: str) -> None:
     """Everything after the 200 goes by the route that it set (RFC 3261, section 12.2.1.1)."""
     call = bench.call("uac-call", scenario, seconds=0.5)
