@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 
 from recorder.errors import StartError
@@ -63,6 +64,7 @@ class Plan:
         trace: keep every SIP message. port: a SIP port leased elsewhere.
         auto_answer: answer requests within a call that the scenario does not expect (-aa).
         edit: pairs of text to replace in the scenario, each of which must occur.
+        host: the address of its signalling and audio, IPv4 or IPv6.
     """
 
     scenario: str | Path
@@ -80,6 +82,7 @@ class Plan:
     port: int | None = None
     auto_answer: bool = False
     edit: Sequence[tuple[str, str]] = ()
+    host: str = HOST
 
 
 class Sipp:
@@ -133,7 +136,7 @@ class Sipp:
     @property
     def address(self) -> str:
         """`host:port` on which it is called."""
-        return f"{HOST}:{self.port}"
+        return f"{_in_uri(self.plan.host)}:{self.port}"
 
     @property
     def media_port(self) -> int:
@@ -232,7 +235,8 @@ class Sipp:
         assert ports is not None
         # SIPp takes whole calls for a rate, over a period that it takes in milliseconds.
         arguments = [plan.remote] if plan.remote is not None else []
-        arguments += ["-sf", str(scenario), "-i", HOST, "-mi", HOST, "-bind_local", "-p", str(self.port)]
+        host = _in_uri(plan.host)
+        arguments += ["-sf", str(scenario), "-i", host, "-mi", plan.host, "-bind_local", "-p", str(self.port)]
         arguments += ["-cp", str(ports.first + 1), "-mp", str(self.media_port), "-t", plan.transport, "-nostdin"]
         arguments += ["-m", str(plan.calls), "-l", str(plan.calls + 1), "-d", str(plan.length_ms), "-s", plan.called]
         arguments += ["-r", str(round(plan.rate * 10)), "-rp", "10000"]
@@ -254,8 +258,13 @@ class Sipp:
         return arguments
 
     def _wait_until_it_listens(self, timeout_s: float = 10) -> None:
-        table = Path("/proc/net/tcp" if self.plan.transport.startswith("t") else "/proc/net/udp")
-        wanted = f"0100007F:{self.port:04X}"
+        address = ip_address(self.plan.host)
+        protocol = "tcp" if self.plan.transport.startswith("t") else "udp"
+        table = Path(f"/proc/net/{protocol}{'6' if address.version == 6 else ''}")
+        words = (address.packed[at : at + 4] for at in range(0, len(address.packed), 4))
+        wanted = (
+            f"{''.join(word[::-1].hex() for word in words).upper()}:{self.port:04X}"  # each word in the host's order
+        )
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
             if not self.running:
@@ -266,6 +275,10 @@ class Sipp:
         raise StartError(
             f"sipp {self.plan.scenario} does not listen on {self.address}: {self.outcome().errors.strip()}"
         )
+
+
+def _in_uri(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def scenario_path(scenario: str | Path) -> Path:

@@ -576,8 +576,11 @@ def install_paths(
     everybody else. `names` holds (listener's id, public address, public port or 0). "" for an address is none.
     """
 
-def aim(account_id: int, transport_id: int, ipv6: bool) -> None:
-    """[sip] Have the next call of this account leave through this listener, its audio by IPv6 or IPv4."""
+def aim(account_id: int, transport_id: int, ipv6: bool, sips: bool) -> None:
+    """[sip] Have the next call of this account leave through this listener, to a sip: or a sips: URI.
+
+    Its audio goes by IPv6 or IPv4.
+    """
 
 def loosen(call_id: int) -> None:
     """[sip] Let a call's dialog choose any listener when the far side's Contact asks for another kind."""

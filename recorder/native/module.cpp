@@ -408,7 +408,7 @@ void bind_transports(nb::module_ &m) {
         const nb::gil_scoped_release release;
         install_paths(std::move(paths));
     }, "peers"_a, "other_account"_a, "local_networks"_a, "names"_a, "media_address"_a, "public_media"_a);
-    m.def("aim", &aim, "account_id"_a, "transport_id"_a, "ipv6"_a, WithoutGil());
+    m.def("aim", &aim, "account_id"_a, "transport_id"_a, "ipv6"_a, "sips"_a, WithoutGil());
     m.def("loosen", &loosen, "call_id"_a, WithoutGil());
 }
 

@@ -99,6 +99,7 @@ void find_account(const pjsip_rx_data *rdata, pjsua_acc_id *id) {
     *id = account;
     const int transport = transport_id_of(rdata->tp_info.transport);
     pjsua_var.acc[account].cfg.transport_id = transport; // the dialog, our BYE too, keeps to the listener
+    pjsua_var.acc[account].is_sips = PJSIP_URI_SCHEME_IS_SIPS(rdata->msg_info.msg->line.req.uri);
     prepare_media(pjsua_var.acc[account], transport, wants_ipv6(rdata));
 }
 
@@ -280,12 +281,13 @@ void install_paths(Paths new_paths) {
         require(pjsip_endpt_register_module(pjsua_get_pjsip_endpt(), &module), "cannot register the paths' module");
 }
 
-void aim(int account_id, int transport_id, bool ipv6) {
+void aim(int account_id, int transport_id, bool ipv6, bool sips) {
     require_sip_thread();
     if (!pjsua_acc_is_valid(account_id) || !is_transport_id(transport_id))
         throw std::invalid_argument("no such account or listener");
     pjsua_acc &account = pjsua_var.acc[account_id];
     account.cfg.transport_id = transport_id;
+    account.is_sips = sips; // as the target, so the Contact (RFC 5630, section 5.1.1.1)
     prepare_media(account, transport_id, ipv6);
 }
 

@@ -44,8 +44,8 @@ struct Paths {
 // [sip] After the listeners and accounts are there. A UDP message that is too long stays UDP from now on.
 void install_paths(Paths paths);
 
-// [sip] Have the next call of this account leave through this listener, its audio by IPv6 or IPv4.
-void aim(int account_id, int transport_id, bool ipv6);
+// [sip] Have the next call of this account leave through this listener, its audio by IPv6 or IPv4. `sips`: its target is a sips URI.
+void aim(int account_id, int transport_id, bool ipv6, bool sips);
 
 // [sip] Let a call's dialog choose any listener, when the far side's address asks for another kind than the one it has.
 void loosen(int call_id);

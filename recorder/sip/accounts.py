@@ -96,7 +96,7 @@ class Accounts:
         assert account is not None
         way = transports.towards(trunk.proxy if trunk is not None and trunk.proxy else dialing.target)
         if way is not None:
-            native.aim(account.getId(), way.transport_id, way.ipv6)
+            native.aim(account.getId(), way.transport_id, way.ipv6, dialing.target.lower().startswith("sips:"))
         return account, way
 
     def _trunk_of(self, dialing: Dialing) -> Trunk | None:
@@ -122,6 +122,9 @@ class Accounts:
         config.natConfig.contactRewriteUse = 0
         config.natConfig.viaRewriteUse = False
         config.natConfig.sdpNatRewriteUse = 0
+        # Our Contact is the listener's address: a connection that we opened may be gone when the far side wants us.
+        config.natConfig.contactUseSrcPort = 0
+        config.natConfig.sipOutboundUse = 0
         # With this on, pjsua sends a re-INVITE of its own whenever an answer holds more than one codec.
         config.mediaConfig.lockCodecEnabled = False
         sip = self._settings.sip

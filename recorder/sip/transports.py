@@ -92,7 +92,8 @@ class Transports:
                     f"cannot listen for SIP on {listener.transport} {listener.host} port {listener.port}: "
                     f"{error.reason}; end what holds the port, or change sip.listen"
                 ) from None
-            name = str(endpoint.transportGetInfo(transport_id).localName)
+            host, _, port = str(endpoint.transportGetInfo(transport_id).localName).rpartition(":")
+            name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             self._bound.append(_Bound(transport_id, listener, address, name))
 
     def towards(self, uri: str) -> Way | None:

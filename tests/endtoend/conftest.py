@@ -68,7 +68,7 @@ class Bench:
         port = self.subject.application_port
         listening = Plan(application, **{"length_ms": length_ms, "port": port, **for_application})
         with Sipp(listening) as callee:
-            calling = Plan(caller, remote=self.subject.sip_address, **{"length_ms": length_ms, **for_caller})
+            calling = Plan(caller, **{"remote": self.subject.sip_address, "length_ms": length_ms, **for_caller})
             with Sipp(calling) as dialing:
                 if voices is not None:
                     a, b = voices
@@ -84,16 +84,21 @@ class Bench:
 
     def cdr(self, call: Call) -> dict[str, Any]:
         """The call's detail record, once it is indexed."""
-        return self.eventually(
-            lambda: next(
-                (cdr for cdr in self.subject.api.get("cdrs")["cdrs"] if cdr["a_sip_call_id"] == call.sip_call_id), None
-            ),
-            "the CDR",
+        return self.cdr_where("a_sip_call_id", call.sip_call_id)
+
+    def cdr_where(self, key: str, value: object) -> dict[str, Any]:
+        """The detail record with this value, once it is indexed."""
+        found = self.eventually(
+            lambda: next((cdr for cdr in self.subject.api.get("cdrs")["cdrs"] if cdr[key] == value), None), "the CDR"
         )
+        return dict(found)
 
     def kept(self, call: Call) -> Kept:
         """The call's recording, once it is indexed; file and manifest must be there by then."""
-        cdr = self.cdr(call)
+        return self.kept_of(self.cdr(call))
+
+    def kept_of(self, cdr: dict[str, Any]) -> Kept:
+        """The recording of the call that has this detail record."""
         assert cdr["recorded"], cdr
         path = self.subject.recordings / cdr["file"]
         samples, rate = read_wav(path)

@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -42,6 +42,9 @@ class RtpPeer:
         digits: telephone events by the number of the packet that they begin at (RFC 4733): codes 0 to 15.
         event_payload_type: what they are sent as.
         when_heard: begin by itself, towards where the first packet comes from.
+        host: the address to send from and receive at.
+
+    `protect` and `unprotect` are what each packet passes on its way out and in, such as SRTP.
     """
 
     def __init__(
@@ -51,7 +54,10 @@ class RtpPeer:
         digits: Mapping[int, int] | None = None,
         event_payload_type: int = 101,
         when_heard: bool = False,
+        host: str = "127.0.0.1",
     ) -> None:
+        self.protect: Callable[[bytes], bytes] = bytes
+        self.unprotect: Callable[[bytes], bytes] = bytes
         self._when_heard = when_heard
         self._events = _event_packets(digits or {})
         self._event_payload_type = event_payload_type
@@ -63,8 +69,8 @@ class RtpPeer:
         self._payload_type, self._ticks = (
             (codec.payload_type, codec.ticks) if isinstance(codec, Speech) else (_PAYLOAD_TYPES[codec], 160)
         )
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((host, 0))
         self._socket.settimeout(0.1)
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._receive, self._send)]
@@ -78,7 +84,7 @@ class RtpPeer:
 
     def begin(self, remote_port: int) -> None:
         """Begin to send to this port on loopback."""
-        self._remote = ("127.0.0.1", remote_port)
+        self._remote = ("::1" if self._socket.family == socket.AF_INET6 else "127.0.0.1", remote_port)
         self._begun.set()
 
     def __enter__(self) -> RtpPeer:
@@ -98,6 +104,7 @@ class RtpPeer:
         while not self._stopping.is_set():
             try:
                 packet, source = self._socket.recvfrom(2048)
+                packet = self.unprotect(packet)
             except TimeoutError:
                 continue
             if self._when_heard and not self._begun.is_set():
@@ -122,7 +129,7 @@ class RtpPeer:
                 kind, (begin_number, payload) = self._event_payload_type, self._events[number]
             header = struct.pack("!BBHII", 0x80, kind, number & 0xFFFF, begin_number * self._ticks & 0xFFFFFFFF, 0x5EED)
             assert self._remote is not None
-            self._socket.sendto(header + payload, self._remote)
+            self._socket.sendto(self.protect(header + payload), self._remote)
 
 
 def _event_packets(digits: Mapping[int, int]) -> dict[int, tuple[int, bytes]]:
