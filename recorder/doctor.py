@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import platform
 import re
 import resource
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +65,7 @@ def report(settings: Settings | None = None, codecs: Callable[[], Iterable[str]]
     return [
         *_versions(native, failure),
         *_limits(native, calls),
+        *_transports(native),
         *_codecs(codecs or _codecs_of_the_stack),
     ]
 
@@ -183,6 +186,28 @@ def _receive_buffer() -> Check:
     value = f"up to {limit} bytes; SIP asks for {_RECEIVE_BUFFER_BYTES}, and a burst of calls overflows less"
     remedy = f"sysctl -w net.core.rmem_max={_RECEIVE_BUFFER_BYTES}, and the same line in /etc/sysctl.d/"
     return Check("Limits", name, value, "note", remedy)
+
+
+# Transports -----------------------------------------------------------------------------------------------------------
+
+
+def _transports(native: Any) -> Iterator[Check]:
+    topic = "Transports"
+    library, problem = _ask(native, "openssl_version")
+    yield Check(topic, "UDP, TCP", "by IPv4" if not _has_ipv6() else "by IPv4 and IPv6")
+    if not _has_ipv6():
+        remedy = "only for sip.listen with an IPv6 host: see sysctl net.ipv6.conf.all.disable_ipv6"
+        yield Check(topic, "IPv6", "not on this machine", "note", remedy)
+    secure = f"unknown: {problem}" if problem else f"with {library}"
+    yield Check(topic, "TLS", f"1.2 and 1.3, {secure}")
+    yield Check(topic, "SRTP", "keys by SDES and DTLS")
+
+
+def _has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
 
 
 # Codecs ---------------------------------------------------------------------------------------------------------------

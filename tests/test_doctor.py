@@ -77,7 +77,7 @@ def test_a_machine_that_has_everything_is_fit() -> None:
     assert find(checks, "OpenSSL").value == "OpenSSL 3.0.17"
     assert find(checks, "max_calls (legs)").value == "4096"
     assert find(checks, "opus/48000/2").ok
-    assert {check.topic for check in checks} == {"Versions", "Limits", "Codecs"}
+    assert {check.topic for check in checks} == {"Versions", "Limits", "Transports", "Codecs"}
     assert render(checks).endswith("\n\nNothing essential is missing.")
 
 
@@ -217,3 +217,13 @@ def test_the_text_has_a_line_a_check_under_its_topic_and_the_remedy_below() -> N
         "",
         "Missing: long.",
     ]
+
+
+def test_the_transports_are_listed(fit: pytest.MonkeyPatch) -> None:
+    found = {check.name: check for check in report(codecs=codecs) if check.topic == "Transports"}
+    assert {"UDP, TCP", "TLS", "SRTP"} <= found.keys()
+    assert found["TLS"].value == "1.2 and 1.3, with OpenSSL 3.0.17"
+    fit.setattr(doctor, "_has_ipv6", lambda: False)
+    without = {check.name: check for check in report(codecs=codecs) if check.topic == "Transports"}
+    assert without["IPv6"].verdict == "note"
+    assert without["UDP, TCP"].value == "by IPv4"

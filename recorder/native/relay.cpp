@@ -30,6 +30,11 @@ struct Leg {
     void (*on_rtp2)(pjmedia_tp_cb_param *) = nullptr;
     void (*on_rtcp)(void *, void *, pj_ssize_t) = nullptr;
 
+    // [media] Where the far end's audio comes from; not what its SDP says when a NAT stands in between.
+    pj_sockaddr source{};
+    bool source_heard = false;
+    unsigned strangers = 0; // packets from elsewhere since the last one from there
+
     // Held by the media worker while it handles one packet, by the sip thread to change a pointer: microseconds.
     std::mutex link;
     Leg *other = nullptr;
@@ -65,9 +70,27 @@ void relay(Leg &leg, const void *bytes, pj_ssize_t size) {
     pjmedia_transport_send_rtp(leg.other->below, changed, static_cast<pj_size_t>(size));
 }
 
+// [media] Whether a packet is the far end's: whoever guesses the port must not be heard nor recorded. The rule is that of
+// pjmedia's stream, which decides where we send to: another address is believed before the known one has been heard, and
+// once that has been silent for a while.
+bool is_from_far_end(Leg &leg, const pj_sockaddr_t *source, bool stream_switched) {
+    if (source == nullptr)
+        return true;
+    if (pj_sockaddr_has_addr(&leg.source) && pj_sockaddr_cmp(&leg.source, source) == 0) {
+        leg.source_heard = true;
+        leg.strangers = 0;
+        return true;
+    }
+    if (!stream_switched && leg.source_heard && ++leg.strangers < PJMEDIA_RTP_NAT_PROBATION_CNT)
+        return false;
+    pj_sockaddr_cp(&leg.source, source);
+    leg.source_heard = true;
+    leg.strangers = 0;
+    return true;
+}
+
 void on_rtp(pjmedia_tp_cb_param *param) {
     Leg &leg = *static_cast<Leg *>(param->user_data);
-    relay(leg, param->pkt, param->size);
     // The stream goes on counting for the statistics, and finds out when the far end's address changes.
     if (leg.on_rtp2 != nullptr) {
         pjmedia_tp_cb_param above = *param;
@@ -77,6 +100,8 @@ void on_rtp(pjmedia_tp_cb_param *param) {
     } else if (leg.on_rtp != nullptr) {
         leg.on_rtp(leg.stream, param->pkt, param->size);
     }
+    if (is_from_far_end(leg, param->src_addr, param->rem_switch))
+        relay(leg, param->pkt, param->size);
 }
 
 void on_rtcp(void *user_data, void *bytes, pj_ssize_t size) {
@@ -102,6 +127,9 @@ pj_status_t attach2(pjmedia_transport *tp, pjmedia_transport_attach_param *param
     leg.on_rtp = param->rtp_cb;
     leg.on_rtp2 = param->rtp_cb2;
     leg.on_rtcp = param->rtcp_cb;
+    leg.source = param->rem_addr;
+    leg.source_heard = false;
+    leg.strangers = 0;
     param->user_data = &leg;
     param->rtp_cb = nullptr;
     param->rtp_cb2 = &on_rtp;

@@ -86,17 +86,18 @@ class Accounts:
         self._by_trunk.clear()
         self._own = None
 
-    def aimed(self, dialing: Dialing, transports: Transports) -> tuple[Any, Way | None]:
+    def aimed(self, dialing: Dialing, transports: Transports, sips: bool) -> tuple[Any, Way | None]:
         """The account that a leg goes out by, ready for it, and its way; no way when no listener fits.
 
-        Without a trunk in `dialing` it is the one that the target's address belongs to, if any.
+        `sips` tells whether its Request-URI is one. Without a trunk in `dialing` it is the one that the target's
+        address belongs to, if any.
         """
         trunk = self._trunk_of(dialing)
         account = self._by_trunk[trunk.name] if trunk is not None else self._own
         assert account is not None
         way = transports.towards(trunk.proxy if trunk is not None and trunk.proxy else dialing.target)
         if way is not None:
-            native.aim(account.getId(), way.transport_id, way.ipv6, dialing.target.lower().startswith("sips:"))
+            native.aim(account.getId(), way.transport_id, way.ipv6, sips)
         return account, way
 
     def _trunk_of(self, dialing: Dialing) -> Trunk | None:

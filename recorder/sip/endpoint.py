@@ -167,7 +167,8 @@ class Endpoint:
         Its SDP offer has the codecs of `offer_like`'s far end, in its order.
         """
         aim = dialing if dialing.address is None else replace(dialing, target=_uri_of(dialing.address))
-        account, way = self._accounts.aimed(aim, self._transports)
+        sips = dialing.target.lower().startswith("sips:")
+        account, way = self._accounts.aimed(aim, self._transports, sips)
         leg = Leg(account, Side.B, listener, self._remember, self._forget)
         if way is not None:
             leg.dial(dialing, way.home, offer_like)
