@@ -24,12 +24,20 @@ _SRTP = {
     "optional": pj.PJMEDIA_SRTP_OPTIONAL,
     "required": pj.PJMEDIA_SRTP_MANDATORY,
 }
-_KEYING = {"sdes": pj.PJMEDIA_SRTP_KEYING_SDES, "dtls": pj.PJMEDIA_SRTP_KEYING_DTLS_SRTP}
 _SESSION_TIMERS = {
     "off": pj.PJSUA_SIP_TIMER_INACTIVE,
     "supported": pj.PJSUA_SIP_TIMER_OPTIONAL,
     "required": pj.PJSUA_SIP_TIMER_REQUIRED,
 }
+# In the order to offer; the first one is what everybody has (RFC 4568, section 6.2).
+_SUITES = (
+    "AES_CM_128_HMAC_SHA1_80",
+    "AES_CM_128_HMAC_SHA1_32",
+    "AES_256_CM_HMAC_SHA1_80",
+    "AES_256_CM_HMAC_SHA1_32",
+    "AEAD_AES_128_GCM",
+    "AEAD_AES_256_GCM",
+)
 _UNREGISTER_S = 2.0
 
 OnInvite = Callable[[Any, int, str, str], None]
@@ -137,8 +145,10 @@ class Accounts:
         if trunk is None:
             return config
         config.mediaConfig.srtpUse = _SRTP[trunk.srtp]
-        for keying in trunk.srtp_keying:
-            config.mediaConfig.srtpOpt.keyings.append(_KEYING[keying])
+        for suite in _SUITES:
+            crypto = pj.SrtpCrypto()
+            crypto.name = suite
+            config.mediaConfig.srtpOpt.cryptos.append(crypto)
         if trunk.credentials is not None:
             try:
                 secret = password(trunk.credentials)
