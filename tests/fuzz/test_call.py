@@ -29,16 +29,24 @@ from recorder.calls.events import (
     LegMediaActive,
     LegRinging,
     Side,
+    TargetLookedUp,
 )
-from recorder.calls.targets import Target
+from recorder.calls.targets import Address, Place, Target
 from recorder.errors import IllegalEventError
 from tests.fuzz.cases import fuzzed
 
 sides = st.sampled_from(Side)
-admitted = st.builds(CallAdmitted, st.lists(st.from_type(Target), min_size=1, max_size=3).map(tuple))
-anything = st.one_of(*(st.from_type(kind) for kind in get_args(Event) if kind is not CallAdmitted), admitted)
+PLAIN = Target("sip:1@192.0.2.1")
+NAMED, OTHER = (Target(f"sip:1@{host}", lookup=Place(host)) for host in ("a.example", "b.example"))
+admitted = st.builds(CallAdmitted, st.lists(st.sampled_from([PLAIN, NAMED, OTHER]), min_size=1, max_size=3).map(tuple))
+looked_up = st.builds(
+    TargetLookedUp, st.sampled_from([NAMED, OTHER]), st.lists(st.from_type(Address), max_size=2).map(tuple)
+)
+RIGHT = {CallAdmitted: admitted, TargetLookedUp: looked_up}
+anything = st.one_of(*(RIGHT.get(kind, st.from_type(kind)) for kind in get_args(Event)))
 likely = st.one_of(
     admitted,
+    looked_up,
     st.builds(LegRinging, st.sampled_from([100, 180, 181, 183, 199]), st.just("")),
     st.builds(LegMediaActive, sides),
     st.from_type(LegAnswered),
@@ -78,7 +86,7 @@ class Shell:
         except IllegalEventError:
             assert frozen(self.call) == snapshot
             return
-        assert before is not State.ENDED, f"{event} was taken by a call that is over"
+        assert before is not State.ENDED or actions == [], f"{event} moves a call that is over"
         for action in actions:
             self.perform(action)
         if FinishCall in map(type, actions):
