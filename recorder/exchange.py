@@ -71,7 +71,7 @@ class Exchange:
         metrics = self._services.metrics
         metrics.calls_started.inc()
         metrics.calls_live.inc()
-        session.post(event)
+        session.post(leg.ended or event)  # a CANCEL may have come right behind the INVITE
 
     def refused(self, invite: Invite, sip_status: int, phrase: str) -> None:
         """Keep what is to be known of an INVITE that was answered before it became a call: it cannot be taken."""

@@ -57,6 +57,8 @@ KINDS: tuple[Kind, ...] = (
         length_ms=(1500, 1500),
         variables={"mute_after": 300, "mute_for": 500},
     ),
+    Kind("caller holds and resumes", "uac-hold", "uas-held", _HANGUP, weight=6, length_ms=(400, 400)),
+    Kind("callee holds and resumes", "uac-held", "uas-hold", _HANGUP, weight=6, length_ms=(400, 400)),
     Kind(
         "cancel while ringing",
         "uac-cancel",

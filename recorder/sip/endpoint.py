@@ -71,7 +71,6 @@ class Endpoint:
         self._alarms: list[tuple[float, int, Alarm]] = []
         self._alarm_order = itertools.count()
         self._legs: dict[int, Leg] = {}
-        self._gone: list[Leg] = []
         self._most_legs = min(native.limits()["max_calls"], 2 * settings.sip.max_calls + 64)
         self._options: dict[int, Callable[[int], None]] = {}
         self._options_order = itertools.count(1)
@@ -221,7 +220,6 @@ class Endpoint:
             guarded(self._gate.poll)
             self._run_commands()
             self._run_alarms()
-            self._gone.clear()
         self._close(endpoint)
 
     def _report_gate(self) -> None:
@@ -323,7 +321,6 @@ class Endpoint:
             native.uninstall_resolver()
         # Every Python object of the stack has to go before the stack: their destructors call into it.
         self._legs.clear()
-        self._gone.clear()
         endpoint.libDestroy()
 
     # What the stack tells -----------------------------------------------------------------------------------------
@@ -335,8 +332,9 @@ class Endpoint:
 
         # Not from inside the stack's callback: it is still building the call, and may not be answered there.
         def begin() -> None:
-            native.claim_info(call_id)
-            native.loosen(call_id)
+            if not leg.gone:
+                native.claim_info(call_id)
+                native.loosen(call_id)
             try:
                 invite = translate.invite(message, source, time_ms, trunk)
             except InvalidRequestError as error:
@@ -367,10 +365,8 @@ class Endpoint:
         self._legs[leg.call_id] = leg
 
     def _forget(self, leg: Leg) -> None:
-        # Kept for the rest of this turn: it may be one of its own callbacks that runs.
         if self._legs.get(leg.call_id) is leg:
             del self._legs[leg.call_id]
-        self._gone.append(leg)
 
 
 def _uri_of(address: Address) -> str:

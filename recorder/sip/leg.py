@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -35,12 +36,32 @@ _NOT_HEARD = (pj.PJSIP_EVENT_TIMER, pj.PJSIP_EVENT_TRANSPORT_ERROR)
 _EXPIRED = "No session refresh received."  # what pjsip's session timer says when it ends a session
 
 
-class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
-    """One leg of a call.
+class _Call(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
+    """pjsua2's part of a leg. It goes by its call's number even when that has become another call's.
 
-    The object must stay referenced until `forget` has been called: pjsua2 hangs up the call that holds the same id
-    when a forgotten one is collected (pjproject issue 3856).
+    Its destructor takes the number's callbacks away and hangs up (pjproject issue 3856), so that it has to go before
+    the number can be given anew: when the stack says that the call is over, while it is still there.
     """
+
+    def __init__(self, account: Any, call_id: int | None, leg: Leg) -> None:
+        super().__init__(account, pj.PJSUA_INVALID_ID if call_id is None else call_id)
+        self.leg = leg
+
+    def onCallState(self, prm: Any) -> None:
+        """Translate a change of the INVITE session's state (RFC 3261, section 13)."""
+        guarded(partial(self.leg.on_state, prm))
+
+    def onCallMediaState(self, _prm: Any) -> None:
+        """Translate a completed offer/answer (RFC 3264)."""
+        guarded(self.leg.on_media)
+
+    def onStreamDestroyed(self, _prm: Any) -> None:
+        """Keep the counts of a stream that ends: at a BYE it is gone before anybody is told of the BYE."""
+        guarded(self.leg.on_stream_end)
+
+
+class Leg:
+    """One leg of a call. Once it is `gone`, whatever is asked of it has no effect; `ended` says how it ended."""
 
     def __init__(
         self,
@@ -51,7 +72,7 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         forget: Callable[[Leg], None],
         call_id: int | None = None,
     ) -> None:
-        super().__init__(account, pj.PJSUA_INVALID_ID if call_id is None else call_id)
+        self._call: _Call | None = _Call(account, call_id, self)
         self.side = side
         self.outgoing = call_id is None
         self.listener = listener
@@ -59,6 +80,7 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         self.sip_call_id: str | None = None
         self.slot = -1
         self.gone = False
+        self.ended: LegEnded | None = None
         self._direction = Direction.SENDRECV
         self._has_said = False  # our last response held headers that the next one must not repeat
         self._heard: list[native.StreamStatistics] = []
@@ -90,11 +112,13 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
             native.offer_like(-1)
         if self.gone:
             return
-        self.call_id = int(self.getId())
+        assert self._call is not None
+        self.call_id = int(self._call.getId())
         self._remember(self)
         native.claim_info(self.call_id)
 
     def _invite(self, dialing: Dialing, prm: Any) -> None:
+        assert self._call is not None
         address, place = dialing.address, place_of(dialing.target)
         if address is None or place is None:
             self._send(dialing.target, dialing.to, prm)
@@ -111,7 +135,8 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
     def _send(self, target: str, to: str, prm: Any) -> None:
         if to:
             prm.txOption.targetUri = target
-        self.makeCall(to or target, prm)
+        assert self._call is not None
+        self._call.makeCall(to or target, prm)
 
     def cannot_dial(self, target: str, why: str) -> None:
         """End a leg whose INVITE was never sent."""
@@ -129,10 +154,12 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
 
     def progress(self, sip_status: int, phrase: str, media: bool, headers: Headers = ()) -> None:
         """Send a provisional response, with SDP (`media`) or without."""
+        if self.gone:
+            return
         if self._has_said:
             native.drop_headers(self.call_id)
         self._has_said = bool(headers)
-        if not self.gone and not native.progress(self.call_id, sip_status, phrase, media, list(headers)):
+        if not native.progress(self.call_id, sip_status, phrase, media, list(headers)):
             # The caller has cancelled meanwhile: DISCONNECTED is on its way and says so.
             _log.debug("progress_failed", status=sip_status)
 
@@ -157,6 +184,8 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
 
         `contacts` are where a 3xx points to.
         """
+        if self._call is None:
+            return
         if contacts and native.redirect(self.call_id, sip_status, phrase, [str(contact) for contact in contacts]):
             return
         prm = pj.CallOpParam()
@@ -167,7 +196,7 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         if retry_after_s is not None:
             prm.txOption.headers.append(_header("Retry-After", str(retry_after_s)))
         try:
-            self.hangup(prm)
+            self._call.hangup(prm)
         except pj.Error as error:
             _log.debug("hang_up_failed", side=self.side.value, error=error.reason)
 
@@ -202,33 +231,25 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
             prm.txOption.headers.append(_header(name, value))
 
     def _respond(self, sip_status: int, phrase: str, headers: Headers = ()) -> None:
+        if self._call is None:
+            return
         prm = _audio_only()
         prm.statusCode = sip_status
         prm.reason = phrase
         self._say(prm, headers)
         try:
-            self.answer(prm)
+            self._call.answer(prm)
         except pj.Error as error:
             # The caller has cancelled meanwhile: DISCONNECTED is on its way and says so.
             _log.debug("answer_failed", status=sip_status, error=error.reason)
 
     # What pjsua2 tells --------------------------------------------------------------------------------------------
 
-    def onCallState(self, prm: Any) -> None:
-        """Translate a change of the INVITE session's state (RFC 3261, section 13)."""
-        guarded(lambda: self._on_state(prm))
-
-    def onCallMediaState(self, _prm: Any) -> None:
-        """Translate a completed offer/answer (RFC 3264)."""
-        guarded(self._on_media)
-
-    def onStreamDestroyed(self, _prm: Any) -> None:
-        """Keep the counts of a stream that ends: at a BYE it is gone before anybody is told of the BYE."""
-        guarded(self._on_stream_end)
-
-    def _on_state(self, prm: Any) -> None:
+    def on_state(self, prm: Any) -> None:
+        """The INVITE session has another state."""
+        assert self._call is not None
         # While makeCall runs, its own callbacks come before it has told us the id.
-        call_id = self.call_id if self.call_id >= 0 else self.getId()
+        call_id = self.call_id if self.call_id >= 0 else self._call.getId()
         progress = native.call_progress(call_id)
         self.sip_call_id = self.sip_call_id or progress.sip_call_id or None
         native.loosen(call_id)
@@ -254,7 +275,8 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
             return
         self._end(status, phrase, change.type in _NOT_HEARD)
 
-    def _on_media(self) -> None:
+    def on_media(self) -> None:
+        """Media have been negotiated, or are no more."""
         self.slot = native.conference_slot(self.call_id)  # none while it is held both ways
         self._tell(LegMediaActive(self.side))
         asked = native.asked_direction(self.call_id)
@@ -262,7 +284,8 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
             self._direction = Direction(asked)
             self._tell(DirectionAsked(self.side, self._direction))
 
-    def _on_stream_end(self) -> None:
+    def on_stream_end(self) -> None:
+        """A stream is about to go."""
         statistics = native.stream_statistics(self.call_id)
         if statistics is not None:
             self._heard.append(statistics)
@@ -275,7 +298,9 @@ class Leg(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         if self.gone:
             return
         self.gone = True
-        self._tell(LegEnded(self.side, sip_status, phrase, local, phrase == _EXPIRED, contacts))
+        self._call = None
+        self.ended = LegEnded(self.side, sip_status, phrase, local, phrase == _EXPIRED, contacts)
+        self._tell(self.ended)
         self._forget(self)
 
 
