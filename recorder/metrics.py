@@ -49,6 +49,10 @@ class Metrics:
         self.headers_dropped = counter("headers_dropped_total", "Headers that were to be passed on and cannot be")
         self.infos = counter("infos_total", "SIP INFO requests, by what became of them", "outcome")
 
+        self.rtp_timeouts = counter(
+            "rtp_timeouts_total", "Legs that sent no RTP for too long, and what was done", "side", "action"
+        )
+
         self.recordings_live = gauge("recordings_live", "Recordings that are being written")
         self.recordings = counter("recordings_total", "Recordings that ended, by outcome", "outcome")
         self.recorded = counter("recorded_seconds_total", "Length of the recordings that were kept")

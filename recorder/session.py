@@ -30,6 +30,7 @@ from recorder.calls.actions import (
     ProgressLeg,
     Reinvite,
     ReleaseCall,
+    ReportMediaTimeout,
     ReportTarget,
     SendDigit,
     StartRecording,
@@ -109,7 +110,6 @@ class Session:
         on_released: Callable[[Session], None],
         switchboard: Switchboard,
     ) -> None:
-        sip = services.settings.sip
         self.invite = invite
         self.identity = identity
         self.decision = decision
@@ -118,7 +118,7 @@ class Session:
         self.switchboard = switchboard
         self._transfers: Transfers | None = None
         self._on_released = on_released
-        self._call = Call(Limits(sip.setup_timeout_s, sip.ring_timeout_s, sip.max_call_s), time.monotonic())
+        self._call = Call(_limits(services.settings), time.monotonic())
         self._legs: dict[Side, Leg] = {Side.A: leg}
         self._alarms: dict[Timer, Alarm] = {}
         self._relayed = False
@@ -211,8 +211,11 @@ class Session:
             case ForwardInfo(token, to):
                 self._forward_info(token, to)
             case SendDigit(to, digit):
-                if not self._relayed:  # otherwise its packets have gone on as they came
-                    self._legs[to].send_digit(digit)
+                self._legs[to].send_digit(digit, relayed=self._relayed)
+            case ReportMediaTimeout(side, ends):
+                taken = "end" if ends else "alarm"
+                self._services.metrics.rtp_timeouts.labels(side.value, taken).inc()
+                _log.warning("rtp_timeout", dialog_id=self.identity.dialog_id, side=side.value, action=taken)
             case StartTimer(timer, delay_s):
                 if timer in self._alarms:
                     self._alarms[timer].cancel()
@@ -500,3 +503,9 @@ class Session:
                 "end_s": since_invite(ended_at),
             },
         )
+
+
+def _limits(settings: Settings) -> Limits:
+    sip = settings.sip
+    ends = settings.media.rtp_timeout_action == "end"
+    return Limits(sip.setup_timeout_s, sip.ring_timeout_s, sip.max_call_s, ends)

@@ -283,6 +283,8 @@ class Media(_Section):
     public_address: Address | None = None
     codecs: Annotated[tuple[Codec, ...], Field(min_length=1), AfterValidator(_each_once)] = get_args(Codec)
     transcoding: bool = True
+    rtp_timeout_s: Seconds | None = 60
+    rtp_timeout_action: Literal["alarm", "end"] = "alarm"
     clock_rate_hz: Annotated[Literal[8000, 16000], BeforeValidator(_number)] = 8000
     bridge_threads: Annotated[int, Field(ge=1, le=16)] = 1
     ring_s: Annotated[float, Field(ge=1, le=60)] = 8

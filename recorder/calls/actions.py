@@ -128,6 +128,14 @@ class SendDigit:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportMediaTimeout:
+    """Count and log that a leg's far end sends no RTP; `ends` tells whether the call is ended for it."""
+
+    side: Side
+    ends: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StartTimer:
     """Ask for `TimerExpired(timer)` after `delay_s`, in place of the same timer of before."""
 
@@ -169,6 +177,7 @@ Action = (
     | ConsiderTransfer
     | ForwardInfo
     | SendDigit
+    | ReportMediaTimeout
     | StartTimer
     | StopTimers
     | FinishCall

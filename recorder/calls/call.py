@@ -26,6 +26,7 @@ from recorder.calls.actions import (
     LookUpTarget,
     ProgressLeg,
     ReleaseCall,
+    ReportMediaTimeout,
     ReportTarget,
     SendDigit,
     StartRecording,
@@ -33,6 +34,7 @@ from recorder.calls.actions import (
     StopRecording,
     StopTimers,
 )
+from recorder.calls.dtmf import Presses, digit_of
 from recorder.calls.events import (
     CallAdmitted,
     CallRefused,
@@ -50,6 +52,7 @@ from recorder.calls.events import (
     LegReplaced,
     LegRinging,
     LegTrying,
+    MediaTimedOut,
     ReinviteEnded,
     Side,
     TargetLookedUp,
@@ -82,12 +85,14 @@ class State(Enum):
 class Limits:
     """How long things may take, in seconds: a target's first sign, the answer in all, and the call from its answer on.
 
-    `max_call_s` is None for a call without an end of ours.
+    `max_call_s` is None for a call without an end of ours; `rtp_timeout_ends`: whether one is over when a far end falls
+    silent.
     """
 
     setup_timeout_s: float
     ring_timeout_s: float
     max_call_s: float | None = None
+    rtp_timeout_ends: bool = False
 
 
 class Call:
@@ -111,6 +116,7 @@ class Call:
         self._followed = 0
         self._heard = False  # the target that is tried has sent something
         self._media: set[Side] = set()
+        self._presses = Presses()
         self._gone: set[Side] = set()
         self._dialed = False
         self._ringing: LegRinging | None = None  # its SDP is being negotiated
@@ -333,7 +339,7 @@ class Call:
         ending = Termination("completed" if answered else "failed", event.reason, None if answered else 503)
         return self._end(ending, now, 503, "Service Unavailable")
 
-    def _info(self, event: InfoReceived, _now: float) -> Actions:
+    def _info(self, event: InfoReceived, now: float) -> Actions:
         if event.method == "REFER":
             return [ConsiderTransfer(event.side, event.token, event.headers)]
         try:
@@ -342,10 +348,21 @@ class Call:
             return [AnswerInfo(event.token, error.sip_status, str(error))]
         if control is not None:
             return [ApplyControl(event.side, event.token, control)]
+        digit = digit_of(event)
+        if digit is not None and self._presses.is_repeat(event.side, digit, True, now):
+            return [AnswerInfo(event.token, 200, "OK")]
         return [ForwardInfo(event.token, event.side.other)]
 
-    def _digit(self, event: DigitReceived, _now: float) -> Actions:
+    def _digit(self, event: DigitReceived, now: float) -> Actions:
+        if self._presses.is_repeat(event.side, event.digit, False, now):
+            return []
         return [SendDigit(event.side.other, event.digit)]
+
+    def _media_timed_out(self, event: MediaTimedOut, now: float) -> Actions:
+        report = ReportMediaTimeout(event.side, self.limits.rtp_timeout_ends)
+        if not self.limits.rtp_timeout_ends:
+            return [report]
+        return [report, *self._end(Termination("completed", "rtp_timeout"), now, 200, "")]
 
     def _late_info(self, event: InfoReceived, _now: float) -> Actions:
         return [AnswerInfo(event.token, 481, "Call Does Not Exist")]
@@ -416,6 +433,7 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     **{(state, LegEnded): Call._leg_ended for state in _AFTER_ACCEPT},
     **{(state, InfoReceived): Call._info for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
     **{(state, DigitReceived): Call._digit for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
+    **{(state, MediaTimedOut): Call._media_timed_out for state in _AFTER_ACCEPT},
     **{(state, HangUpRequested): Call._hang_up for state in (State.NEW, *_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
     # The far end learns of our hang-up only after a round trip: what it said before that is late, not wrong.
     (State.ENDING, LegEnded): Call._other_leg_ended,
@@ -423,6 +441,6 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     (State.ENDED, TargetLookedUp): Call._ignore,
     **{(State.ENDING, kind): Call._ignore for kind in
        (TargetLookedUp, LegTrying, LegRinging, LegAnswered, LegConfirmed, LegMediaActive, DirectionAsked, ReinviteEnded,
-        DigitReceived, TimerExpired, HangUpRequested)},
+        MediaTimedOut, DigitReceived, TimerExpired, HangUpRequested)},
 }
 # fmt: on

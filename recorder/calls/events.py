@@ -206,6 +206,13 @@ class DigitReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaTimedOut:
+    """The far end of a leg, which is not on hold, has sent no RTP for as long as is allowed."""
+
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
 class TimerExpired:
     """A timer that the core asked for has run out."""
 
@@ -235,6 +242,7 @@ Event = (
     | LegEnded
     | InfoReceived
     | DigitReceived
+    | MediaTimedOut
     | TimerExpired
     | HangUpRequested
 )

@@ -464,11 +464,11 @@ def install_digits() -> None:
 def take_digits() -> list[tuple[int, str]]:
     """[sip] The digits that have begun since the last call, in their order: pjsua's number of the call, the digit."""
 
-def send_digit(call_id: int, digit: str) -> bool:
-    """[sip] Send a digit as telephone event. False when the far side has not agreed to take them."""
+def takes_events(call_id: int) -> bool:
+    """[sip] Whether a call's far end has agreed to take telephone events (RFC 4733)."""
 
-def dropped_digits() -> int:
-    """[any] Digits lost because nobody took them."""
+def send_digit(call_id: int, digit: str) -> bool:
+    """[sip] Send a digit: as telephone event, or by INFO where the far end takes none. False when that cannot be."""
 
 def redirect(call_id: int, code: int, phrase: str, contacts: Sequence[str]) -> bool:
     """[sip] Answer the INVITE of a call that came in with a 3xx that points to `contacts`, which are header values.
@@ -553,8 +553,17 @@ def join(call_a: int, call_b: int) -> bool:
     after a re-INVITE.
     """
 
+def _hide_names(packet: bytes) -> bytes:
+    """Tests only: an RTCP packet as it is relayed, without names (RFC 3550, section 6.5); b"" for a dropped one."""
+
 def part(call_id: int) -> None:
     """[sip] End the relaying from and to a call. Idempotent."""
+
+def take_silent(timeout_ms: int) -> list[int]:
+    """[sip] Calls whose far end has sent no RTP for so long, each told once a silence. Not those on hold.
+
+    Meant to be asked about once a second: the silence is measured from one question to another.
+    """
 
 def media_clock(rate_hz: int) -> int:
     """[any] Where the clock of all recordings stands, in samples of `rate_hz`: CLOCK_MONOTONIC."""

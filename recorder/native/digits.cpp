@@ -1,8 +1,9 @@
 #include "digits.hpp"
 
-#include "pj.hpp"
+#include "formats.hpp"
 #include "wake.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -18,7 +19,6 @@ constexpr std::uint32_t kSlots = 4096;
 std::array<Slot, kSlots> slots;
 std::atomic<std::uint32_t> head{0}; // places ever claimed, by media threads
 std::uint32_t tail = 0;             // places ever emptied, by the sip thread
-std::atomic<unsigned long> dropped{0};
 
 // [media] pjsua2's own callback would call into Python here, on the media thread. Called once a digit, at its start.
 void on_digit(pjsua_call_id call_id, const pjsua_dtmf_info *info) {
@@ -27,8 +27,8 @@ void on_digit(pjsua_call_id call_id, const pjsua_dtmf_info *info) {
     const std::uint32_t place = head.fetch_add(1, std::memory_order_relaxed) % kSlots;
     const std::uint32_t value = (static_cast<std::uint32_t>(call_id) + 1) << 8 | (info->digit & 0xff);
     std::uint32_t free = 0;
-    if (!slots[place].value.compare_exchange_strong(free, value, std::memory_order_release))
-        dropped.fetch_add(1, std::memory_order_relaxed); // thousands of digits in one turn of the sip thread
+    // Where none is free there have been thousands in one turn of the sip thread: nobody has pressed these.
+    slots[place].value.compare_exchange_strong(free, value, std::memory_order_release);
     wake();
 }
 
@@ -52,12 +52,24 @@ std::vector<std::pair<int, char>> take_digits() {
     return taken;
 }
 
-bool send_digit(int call_id, char digit) {
+bool takes_events(int call_id) {
     require_sip_thread();
-    const pj_str_t digits{&digit, 1};
-    return is_call_id(call_id) && pjsua_call_dial_dtmf(call_id, &digits) == PJ_SUCCESS;
+    const pjmedia_sdp_media *media = is_call_id(call_id) ? remote_audio(call_id) : nullptr;
+    if (media == nullptr)
+        return false;
+    const Formats formats = formats_of(*media);
+    return std::any_of(formats.begin(), formats.end(), [](const Format &format) { return format.is_event(); });
 }
 
-unsigned long dropped_digits() { return dropped.load(std::memory_order_relaxed); }
+bool send_digit(int call_id, char digit) {
+    require_sip_thread();
+    if (!is_call_id(call_id))
+        return false;
+    pjsua_call_send_dtmf_param param;
+    pjsua_call_send_dtmf_param_default(&param);
+    param.digits = {&digit, 1};
+    param.method = takes_events(call_id) ? PJSUA_DTMF_METHOD_RFC2833 : PJSUA_DTMF_METHOD_SIP_INFO;
+    return pjsua_call_send_dtmf(call_id, &param) == PJ_SUCCESS;
+}
 
 } // namespace recorder

@@ -8,7 +8,7 @@ namespace recorder {
 
 void install_digits();                              // [sip] after Endpoint.libInit
 std::vector<std::pair<int, char>> take_digits();    // [sip] (call id, digit) in their order
-bool send_digit(int call_id, char digit);           // [sip] false: the far side does not take telephone events
-unsigned long dropped_digits();                     // [any]
+bool takes_events(int call_id);                     // [sip] whether the far side has agreed to take telephone events
+bool send_digit(int call_id, char digit);           // [sip] as telephone event, or by INFO; false: it cannot be sent
 
 } // namespace recorder

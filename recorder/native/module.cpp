@@ -184,7 +184,14 @@ void bind_relay(nb::module_ &m) {
     m.def("answer_like", &answer_like, "call_id"_a, "other"_a, "events"_a = nb::none(), WithoutGil());
     m.def("install_relay", &install_relay);
     m.def("join", &join, "call_a"_a, "call_b"_a, WithoutGil());
+    m.def("_hide_names", [](const nb::bytes &packet) {
+        std::uint8_t changed[1500];
+        const auto *bytes = reinterpret_cast<const std::uint8_t *>(packet.c_str());
+        return nb::bytes(reinterpret_cast<const char *>(changed),
+                         hide_names(bytes, packet.size(), changed, sizeof changed));
+    }, "packet"_a);
     m.def("part", &part, "call_id"_a, WithoutGil());
+    m.def("take_silent", &take_silent, "timeout_ms"_a, WithoutGil());
     m.def("media_clock", [](unsigned rate_hz) { return media_clock(rate_hz); }, "rate_hz"_a);
 }
 
@@ -380,7 +387,7 @@ void bind_digits(nb::module_ &m) {
         const nb::gil_scoped_release release;
         return send_digit(call_id, digit.front());
     }, "call_id"_a, "digit"_a);
-    m.def("dropped_digits", &dropped_digits);
+    m.def("takes_events", &takes_events, "call_id"_a, WithoutGil());
     m.def("install_wake", &install_wake, WithoutGil());
     m.def("uninstall_wake", &uninstall_wake, WithoutGil());
     m.def("wake", &wake);

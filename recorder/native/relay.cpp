@@ -15,6 +15,8 @@ namespace {
 constexpr std::uint8_t kDropped = 0xff;
 constexpr std::uint8_t kComfortNoise = 13; // RFC 3389
 constexpr std::size_t kLongestPacket = 1500;
+constexpr std::uint8_t kSourceDescription = 202; // RFC 3550, section 12.1
+constexpr std::size_t kNamedChunk = 16;          // an SSRC, a CNAME of eight characters, and zeros
 
 using PayloadMap = std::array<std::uint8_t, 128>; // theirs to the other leg's; kDropped: not sent on
 
@@ -43,6 +45,11 @@ struct Leg {
     std::atomic<bool> joined{false};
 
     int partner = PJSUA_INVALID_ID; // [sip]
+
+    std::atomic<std::uint32_t> heard{0}; // packets of RTP that have come in
+    std::uint32_t heard_before = 0;      // [sip] for take_silent
+    std::int64_t quiet_since_ms = 0;     // [sip] 0: not watched yet
+    bool is_told = false;                // [sip]
 };
 
 Leg *leg_of(pjmedia_transport *transport) { return reinterpret_cast<Leg *>(transport); }
@@ -52,6 +59,7 @@ void relay(Leg &leg, const void *bytes, pj_ssize_t size) {
     RtpPacket packet;
     if (size <= 0 || !parse_rtp(static_cast<const std::uint8_t *>(bytes), static_cast<std::size_t>(size), packet))
         return;
+    leg.heard.fetch_add(1, std::memory_order_relaxed);
     const std::lock_guard lock(leg.link);
     if (leg.ring)
         leg.ring->put(packet, media_clock(RtpRing::kRate));
@@ -107,9 +115,12 @@ void on_rtp(pjmedia_tp_cb_param *param) {
 void on_rtcp(void *user_data, void *bytes, pj_ssize_t size) {
     Leg &leg = *static_cast<Leg *>(user_data);
     if (size > 0) {
+        std::uint8_t changed[kLongestPacket];
+        const std::size_t length =
+            hide_names(static_cast<const std::uint8_t *>(bytes), static_cast<std::size_t>(size), changed, sizeof changed);
         const std::lock_guard lock(leg.link);
-        if (leg.other != nullptr)
-            pjmedia_transport_send_rtcp(leg.other->below, bytes, static_cast<pj_size_t>(size));
+        if (leg.other != nullptr && length > 0)
+            pjmedia_transport_send_rtcp(leg.other->below, changed, length);
     }
     if (leg.on_rtcp != nullptr)
         leg.on_rtcp(leg.stream, bytes, size);
@@ -330,6 +341,29 @@ void part(int call_id) {
         unlink(*leg);
 }
 
+std::vector<int> take_silent(unsigned timeout_ms) {
+    require_sip_thread();
+    const std::int64_t now_ms = media_clock(1000);
+    std::vector<int> silent;
+    for (int call_id = 0; is_call_id(call_id); ++call_id) {
+        const pjsip_inv_session *invite = pjsua_var.calls[call_id].inv;
+        Leg *leg = invite != nullptr && invite->state == PJSIP_INV_STATE_CONFIRMED ? find(call_id) : nullptr;
+        if (leg == nullptr)
+            continue;
+        const std::uint32_t heard = leg->heard.load(std::memory_order_relaxed);
+        const bool must_speak = leg->stream != nullptr && direction_of(call_id) == PJMEDIA_DIR_ENCODING_DECODING;
+        if (heard != leg->heard_before || !must_speak || leg->quiet_since_ms == 0) {
+            leg->heard_before = heard;
+            leg->quiet_since_ms = now_ms;
+            leg->is_told = false;
+        } else if (!leg->is_told && now_ms - leg->quiet_since_ms >= timeout_ms) {
+            leg->is_told = true;
+            silent.push_back(call_id);
+        }
+    }
+    return silent;
+}
+
 int joined_to(int call_id) {
     const Leg *leg = find(call_id);
     return leg != nullptr ? leg->partner : PJSUA_INVALID_ID;
@@ -343,6 +377,57 @@ bool tap_rtp(int call_id, std::shared_ptr<RtpRing> ring) {
     const std::lock_guard lock(leg->link);
     leg->ring.swap(ring);
     return true;
+}
+
+std::size_t hide_names(const std::uint8_t *in, std::size_t size, std::uint8_t *out, std::size_t room) noexcept {
+    static constexpr char kDigits[] = "0123456789abcdef";
+    std::size_t at = 0, written = 0;
+    while (at < size) {
+        if (size - at < 4 || in[at] >> 6 != 2)
+            return 0;
+        const std::size_t end = at + 4 * (std::size_t(in[at + 2] << 8 | in[at + 3]) + 1);
+        if (end > size)
+            return 0;
+        if (in[at + 1] != kSourceDescription) {
+            if (room - written < end - at)
+                return 0;
+            std::memcpy(out + written, in + at, end - at);
+            written += end - at;
+            at = end;
+            continue;
+        }
+        const std::size_t header = written;
+        const unsigned chunks = in[at] & 0x1f;
+        if (room - written < 4 + chunks * kNamedChunk)
+            return 0;
+        written += 4;
+        std::size_t chunk = at + 4;
+        for (unsigned i = 0; i < chunks; ++i) {
+            if (end - chunk < 8)
+                return 0;
+            std::memset(out + written, 0, kNamedChunk);
+            std::memcpy(out + written, in + chunk, 4);
+            out[written + 4] = 1; // CNAME
+            out[written + 5] = 8;
+            for (unsigned digit = 0; digit < 8; ++digit)
+                out[written + 6 + digit] = static_cast<std::uint8_t>(kDigits[in[chunk + digit / 2] >> (digit % 2 ? 0 : 4) & 0xf]);
+            written += kNamedChunk;
+            std::size_t item = chunk + 4;
+            while (item < end && in[item] != 0) {
+                if (end - item < 2 || end - item < 2 + std::size_t(in[item + 1]))
+                    return 0;
+                item += 2 + std::size_t(in[item + 1]);
+            }
+            chunk = std::min(end, at + 4 + (item + 4 - (at + 4)) / 4 * 4); // past the zero, to the next word
+        }
+        const std::size_t words = (written - header) / 4 - 1;
+        out[header] = static_cast<std::uint8_t>(0x80 | chunks);
+        out[header + 1] = kSourceDescription;
+        out[header + 2] = static_cast<std::uint8_t>(words >> 8);
+        out[header + 3] = static_cast<std::uint8_t>(words);
+        at = end;
+    }
+    return written;
 }
 
 } // namespace recorder

@@ -6,9 +6,10 @@
 
 #include "rtp_ring.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <string>
+#include <vector>
 
 namespace recorder {
 
@@ -22,5 +23,13 @@ int joined_to(int call_id); // [sip] what `join` was last told of this call, who
 
 // [sip] Have a call's RTP put into `ring` as well; null ends that. False when the call has no such transport.
 bool tap_rtp(int call_id, std::shared_ptr<RtpRing> ring);
+
+// [sip] Calls whose far end has sent no RTP for `timeout_ms`, each told once a silence. Asked about once a second. A call
+// that is held, either way, may be silent.
+std::vector<int> take_silent(unsigned timeout_ms);
+
+// RFC 3550, section 6.5: a source description names the sender's user and host. A copy of an RTCP packet that keeps the
+// SSRCs and has names made of them. Returns its size, 0 for what cannot be read or does not fit into `room`.
+std::size_t hide_names(const std::uint8_t *in, std::size_t size, std::uint8_t *out, std::size_t room) noexcept;
 
 } // namespace recorder

@@ -20,7 +20,7 @@ import structlog
 from recorder import native, threads
 from recorder.calls.admission import PORTS_PER_LEG
 from recorder.calls.dialing import Dialing
-from recorder.calls.events import DigitReceived, InfoReceived, Invite, ReinviteEnded, Side
+from recorder.calls.events import DigitReceived, InfoReceived, Invite, MediaTimedOut, ReinviteEnded, Side
 from recorder.calls.targets import Address, Place
 from recorder.errors import InvalidRequestError
 from recorder.settings import Settings, nameserver
@@ -34,6 +34,7 @@ from recorder.sip.transports import Transports
 _log = structlog.get_logger()
 _T = TypeVar("_T")
 
+_WATCH_S = 1.0
 _LONGEST_WAIT_MS = 100  # signalling and commands end the wait at once
 
 
@@ -213,6 +214,7 @@ class Endpoint:
             return
         self._started.set_result(None)
         self._report_gate()
+        self._watch_media()
         while not self._stopping:
             endpoint.libHandleEvents(self._wait_ms())
             self._pass_digits_on()
@@ -241,6 +243,17 @@ class Endpoint:
             except queue.Empty:
                 return
             guarded(command)
+
+    def _watch_media(self) -> None:
+        """Ask once a second who has fallen silent: one call into C, whatever the number of legs."""
+        self.call_later(_WATCH_S, self._watch_media)
+        timeout_s = self._settings.media.rtp_timeout_s
+        if timeout_s is None:
+            return
+        for call_id in native.take_silent(round(timeout_s * 1000)):
+            leg = self._legs.get(call_id)
+            if leg is not None and leg.listener is not None:
+                leg.listener(MediaTimedOut(leg.side))
 
     def _pass_digits_on(self) -> None:
         for call_id, digit in native.take_digits():

@@ -213,9 +213,14 @@ class Leg:
         """Offer this direction by re-INVITE. False when that cannot be sent now; the endpoint tells its end."""
         return not self.gone and native.reinvite(self.call_id, direction.value)
 
-    def send_digit(self, digit: str) -> None:
-        """Send a telephone event (RFC 4733); without effect where the far side has not agreed to take them."""
-        if not self.gone and not native.send_digit(self.call_id, digit):
+    def send_digit(self, digit: str, *, relayed: bool) -> None:
+        """Send a digit: a telephone event (RFC 4733), or by INFO where the far side takes none.
+
+        `relayed`: events have gone on packet by packet, if they are taken at all.
+        """
+        if self.gone or (relayed and native.takes_events(self.call_id)):
+            return
+        if not native.send_digit(self.call_id, digit):
             _log.info("digit_not_passed", side=self.side.value, call_id=self.call_id)
 
     def statistics(self) -> list[native.StreamStatistics]:

@@ -22,6 +22,7 @@ from recorder.calls.actions import (
     ProgressLeg,
     Reinvite,
     ReleaseCall,
+    ReportMediaTimeout,
     ReportTarget,
     SendDigit,
     StartRecording,
@@ -45,6 +46,7 @@ from recorder.calls.events import (
     LegMediaActive,
     LegRinging,
     LegTrying,
+    MediaTimedOut,
     ReinviteEnded,
     Side,
     TargetLookedUp,
@@ -380,6 +382,23 @@ def test_a_control_is_understood_before_the_answer() -> None:
 
 def test_a_digit_goes_to_the_other_side() -> None:
     assert after(*UP).handle(DigitReceived(Side.A, "5"), 105.0) == [SendDigit(Side.B, "5")]
+
+
+def test_a_digit_that_comes_by_info_as_well_is_passed_once() -> None:
+    call = after(*UP)
+    call.handle(DigitReceived(Side.A, "5"), 105.0)
+    info = InfoReceived(Side.A, 7, "application/dtmf-relay", b"Signal=5\r\nDuration=160\r\n", ())
+    assert call.handle(info, 105.2) == [AnswerInfo(7, 200, "OK")]
+    assert call.handle(info, 107.0) == [ForwardInfo(7, Side.B)]
+
+
+def test_a_far_end_without_rtp_is_reported_and_ends_the_call_only_where_that_is_wanted() -> None:
+    assert after(*UP).handle(MediaTimedOut(Side.B), 105.0) == [ReportMediaTimeout(Side.B, False)]
+    call = after(*UP)
+    call.limits = replace(call.limits, rtp_timeout_ends=True)
+    actions = call.handle(MediaTimedOut(Side.A), 105.0)
+    assert actions[0] == ReportMediaTimeout(Side.A, True)
+    assert FinishCall(Termination("completed", "rtp_timeout")) in actions
 
 
 def test_an_info_after_the_end_is_481() -> None:
