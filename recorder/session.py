@@ -214,7 +214,7 @@ class Session:
                 self._legs[to].send_digit(digit, relayed=self._relayed)
             case ReportMediaTimeout(side, ends):
                 taken = "end" if ends else "alarm"
-                self._services.metrics.rtp_timeouts.labels(side.value, taken).inc()
+                self.services.metrics.rtp_timeouts.labels(side.value, taken).inc()
                 _log.warning("rtp_timeout", dialog_id=self.identity.dialog_id, side=side.value, action=taken)
             case StartTimer(timer, delay_s):
                 if timer in self._alarms:
