@@ -148,7 +148,8 @@ class Call:
         self._heard = False
         self._media.discard(Side.B)
         self._ringing = None
-        self._holding[Side.A] = Holding(Side.A)
+        self._holding[Side.A].want(Direction.SENDRECV)
+        self._holding[Side.B].asked(Direction.SENDRECV)
         timer = StartTimer(Timer.SETUP, target.setup_timeout_s or self.limits.setup_timeout_s)
         if target.lookup is not None:
             self._gone.add(Side.B)
@@ -227,7 +228,10 @@ class Call:
         return self._join()
 
     def _asked(self, event: DirectionAsked, _now: float) -> Actions:
-        return self._holding[event.side.other].want(event.direction)
+        return [
+            *self._holding[event.side].asked(event.direction),
+            *self._holding[event.side.other].want(event.direction),
+        ]
 
     def _reinvited(self, event: ReinviteEnded, _now: float) -> Actions:
         return self._holding[event.side].ended(event.sip_status)
@@ -237,7 +241,7 @@ class Call:
         return self._holding[side].told
 
     def _replace(self, event: LegReplaced, _now: float) -> Actions:
-        holding = Holding(event.side, told=event.told)
+        holding = Holding(event.side, told=event.told, asked=event.direction)
         waiting = holding.want(self._holding[event.side].wanted)
         self._holding[event.side] = holding
         return [*waiting, *holding.begin(), *self._holding[event.side.other].want(event.direction)]

@@ -26,11 +26,13 @@ class Holding:
         side: Side,
         uniform: Callable[[float, float], float] = random.uniform,
         told: Direction = Direction.SENDRECV,
+        asked: Direction = Direction.SENDRECV,
     ) -> None:
         self._side = side
         self._uniform = uniform
         self.wanted = Direction.SENDRECV
         self.told = told
+        self._asked = asked
         self._asking: Direction | None = None
         self._attempts = 0
         self._up = False
@@ -43,6 +45,12 @@ class Holding:
     def want(self, direction: Direction) -> list[Action]:
         """The other leg's far end has asked for `direction`."""
         self.wanted = direction
+        self._attempts = 0
+        return self._settle()
+
+    def asked(self, direction: Direction) -> list[Action]:
+        """This leg's own far end has asked for `direction`, and been answered with no more than it allows."""
+        self._asked = direction
         self._attempts = 0
         return self._settle()
 
@@ -65,8 +73,28 @@ class Holding:
         return self._settle()
 
     def _settle(self) -> list[Action]:
-        if not self._up or self._asking is not None or self.wanted is self.told:
+        if not self._up or self._asking is not None or self._is_told():
             return []
         self._asking = self.wanted
         self._attempts += 1
         return [Reinvite(self._side, self.wanted)]
+
+    def _is_told(self) -> bool:
+        """Whether a re-INVITE would change nothing, given what the far end itself has asked for."""
+        allowed = _MIRRORED[self._asked]
+        return _in_common(self.wanted, allowed) is _in_common(self.told, allowed)
+
+
+_SENDS_AND_RECEIVES = {
+    Direction.SENDRECV: (True, True),
+    Direction.SENDONLY: (True, False),
+    Direction.RECVONLY: (False, True),
+    Direction.INACTIVE: (False, False),
+}
+_NAMES = {ways: direction for direction, ways in _SENDS_AND_RECEIVES.items()}
+_MIRRORED = {direction: _NAMES[ways[::-1]] for direction, ways in _SENDS_AND_RECEIVES.items()}
+
+
+def _in_common(one: Direction, other: Direction) -> Direction:
+    (sends, receives), (also_sends, also_receives) = _SENDS_AND_RECEIVES[one], _SENDS_AND_RECEIVES[other]
+    return _NAMES[sends and also_sends, receives and also_receives]

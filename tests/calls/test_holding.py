@@ -11,6 +11,7 @@ from recorder.calls.events import Direction, Side, Timer
 from recorder.calls.holding import Holding
 
 SENDRECV, SENDONLY, INACTIVE = Direction.SENDRECV, Direction.SENDONLY, Direction.INACTIVE
+RECVONLY = Direction.RECVONLY
 
 
 def up(side: Side = Side.B) -> Holding:
@@ -70,6 +71,25 @@ def test_a_refusal_leaves_the_other_side_as_it_was(status: int) -> None:
     holding.want(SENDONLY)
     assert holding.ended(status) == []
     assert holding.want(SENDRECV) == []  # it never knew of the hold
+    assert holding.want(SENDONLY) == [Reinvite(Side.B, SENDONLY)]
+
+
+def test_one_way_that_both_agree_on_is_told_to_neither() -> None:
+    caller, callee = Holding(Side.A), Holding(Side.B)
+    for holding, its_own, the_others in ((caller, SENDONLY, RECVONLY), (callee, RECVONLY, SENDONLY)):
+        assert holding.asked(its_own) + holding.want(the_others) + holding.begin() == []
+
+
+def test_what_was_not_worth_telling_is_told_when_the_far_end_asks_for_more() -> None:
+    holding = up(Side.A)
+    assert holding.asked(SENDONLY) == []
+    assert holding.want(RECVONLY) == []
+    assert holding.asked(SENDRECV) == [Reinvite(Side.A, RECVONLY)]
+
+
+def test_a_hold_of_one_that_holds_as_well_is_told() -> None:
+    holding = up()
+    holding.asked(SENDONLY)
     assert holding.want(SENDONLY) == [Reinvite(Side.B, SENDONLY)]
 
 

@@ -83,6 +83,16 @@ def test_hold(bench: Bench, tmp_path: Path, caller: str, application: str, direc
     assert heard(kept, end + 0.4, end + 1.0) == (True, True)
 
 
+def test_one_way(bench: Bench, tmp_path: Path) -> None:
+    """A call that goes one way from its first INVITE on: both know it, and neither gets a re-INVITE."""
+    call = bench.call("uac-one-way", "uas-one-way", seconds=1.2, **steady(tmp_path))
+    assert directions(call.caller.received(200)) == ["recvonly"]
+    assert len(call.application.received("INVITE")) == 1
+    kept = bench.kept(call)
+    check_length(call, kept)
+    assert heard(kept, 0.3, 1.0) == (True, False)
+
+
 def test_hold_music(bench: Bench) -> None:
     """A hold with music: the held side hears it and is recorded with it; the side that holds hears nothing."""
     with RtpPeer(encoded(sine(440, 6.0))) as a, RtpPeer(encoded(sine(880, 6.0))) as b:
