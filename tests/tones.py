@@ -59,6 +59,16 @@ def is_tone(samples: Samples, frequency: float, rate: int = RATE, purity: float 
     return total > 0 and amplitude_of(samples, frequency, rate) ** 2 / 2 >= purity * total and level(samples) > 64
 
 
+def tone_share(samples: Samples, frequency: float, rate: int = RATE) -> float:
+    """Of the 50 ms slices of `samples`, the share that are mostly that tone, whatever its phase in each.
+
+    What a codec makes of a tone is not pure, and a jitter buffer that loses a packet breaks its phase.
+    """
+    length = rate // 20
+    slices = samples[: len(samples) // length * length].reshape(-1, length)
+    return float(np.mean([is_tone(one, frequency, rate, purity=0.5) for one in slices]))
+
+
 def loudest(samples: Samples, rate: int = RATE) -> float:
     """Frequency in Hz of the strongest component."""
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
