@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+
+import pytest
 
 from recorder.loadtest.tones import Codec
 from tests.endtoend.conftest import Bench
@@ -62,3 +65,86 @@ def test_no_digit_is_written_down(bench: Bench) -> None:
             content = path.read_bytes()
             assert b"Signal" not in content, path
             assert b"dtmf" not in content.lower(), path
+
+
+# The second offer of uas-reinvite-codecs, with no telephone events in it any more, and a digit by INFO after it.
+DROPS_EVENTS = [
+    ("RTP/AVP 8 0 101", "RTP/AVP 0"),
+    (
+        '  <recv request="BYE"/>\n',
+        """  <recv request="INFO"/>
+  <send><![CDATA[
+
+SIP/2.0 200 OK
+[last_Via:]
+[last_From:]
+[last_To:]
+[last_Call-ID:]
+[last_CSeq:]
+Content-Length: 0
+
+  ]]></send>
+  <recv request="BYE"/>
+""",
+    ),
+]
+BY_INFO_DTMF = [
+    ("Content-Type: application/dtmf-relay", "Content-Type: application/dtmf"),
+    ("Signal= 5\nDuration= 160", "5"),
+]
+
+
+@pytest.mark.parametrize("caller", ["uac-call", "uac-info-dtmf"])
+def test_a_side_without_telephone_events_gets_each_digit_once_by_info(bench: Bench, caller: str) -> None:
+    """From a telephone event alone, and from a caller that sends it by INFO as well."""
+    with RtpPeer(SOUND, digits={95: 5}) as a, RtpPeer(SOUND) as b:
+        call = bench.call(
+            caller,
+            "uas-reinvite-codecs",
+            seconds=3.5 if caller == "uac-call" else 2,
+            voices=(a, b),
+            caller_plan={"edit": voice_of(a, "caller", Codec.PCMU)},
+            application_plan={"edit": [*voice_of(b, "callee", Codec.PCMU), *DROPS_EVENTS], "length_ms": 700},
+        )
+    [info] = {m.header("CSeq"): m for m in call.application.received("INFO")}.values()
+    assert info.header("Content-Type") == "application/dtmf-relay"
+    assert re.search(rb"Signal= ?5", info.body)
+    assert not [packet for packet in b.received if packet.payload_type == 101]
+
+
+def test_a_digit_as_application_dtmf_passes_once(bench: Bench) -> None:
+    """uac-info-dtmf, with the digit alone for a body."""
+    expected = ('"Signal= ?5"', '"application/dtmf"')
+    call = bench.call(
+        "uac-info-dtmf",
+        "uas-info-dtmf",
+        seconds=0.5,
+        caller_plan={"edit": BY_INFO_DTMF},
+        application_plan={"edit": [expected]},
+    )
+    [sent], [arrived] = call.caller.sent("INFO"), call.application.received("INFO")
+    assert arrived.body.strip() == sent.body.strip() == b"5"
+    assert arrived.header("Content-Type") == "application/dtmf"
+
+
+def test_mute_dtmf(bench: Bench) -> None:
+    """Digits dialled in a sensitive step reach the application and are written down nowhere."""
+    dialled = "4929713086405172"
+    events = {40 + 8 * number: int(digit) for number, digit in enumerate(dialled)}
+    with RtpPeer(SOUND, digits=events) as a, RtpPeer(SOUND) as b:
+        call = bench.call(
+            "uac-info-dtmf",
+            "uas-mute-dtmf",
+            seconds=2,
+            voices=(a, b),
+            caller_plan={"edit": [*voice_of(a, "caller", Codec.PCMU), ("Signal= 5", f"Signal={dialled}")]},
+            application_plan={"edit": voice_of(b, "callee", Codec.PCMU)},
+        )
+    [info] = call.application.received("INFO")
+    assert dialled.encode() in info.body
+    heard = dict.fromkeys((p.timestamp, p.payload[0]) for p in b.received if p.payload_type == 101)
+    assert "".join(str(code) for _, code in heard) == dialled
+    assert bench.kept(call).manifest["redactions"]
+    for path in bench.subject.folder.rglob("*"):
+        if path.is_file() and path.suffix != ".wav":
+            assert dialled.encode() not in path.read_bytes(), path

@@ -125,6 +125,46 @@ def test_transfer_by_the_callee(allowing: Bench, tmp_path: Path) -> None:
     assert the_transfer(allowing, three)["side"] == "b"
 
 
+def check_step(kept: Kept, call: Call, muted_s: float, unmuted_s: float, before: set[int], after: set[int]) -> None:
+    """Nothing at all is kept between these moments (epoch seconds), whoever speaks; before and after, who is heard."""
+    answered_s = next(m.time_s for m in call.caller.messages if m.status == 200)
+    muted, unmuted = (round((moment - answered_s) * kept.rate) for moment in (muted_s, unmuted_s))
+    margin = kept.rate // 5
+    assert unmuted - muted > 3 * margin
+    assert not kept.samples[muted:unmuted].any()
+    for part, heard in (
+        (kept.samples[margin : muted - 2 * margin], before),
+        (kept.samples[unmuted + 2 * margin : -margin], after),
+    ):
+        assert len(part) > margin
+        loud = {hz for hz in (CALLER_HZ, APPLICATION_HZ, TARGET_HZ) if amplitude_of(part, hz, kept.rate) > 1000}
+        assert loud == heard
+    [redaction] = kept.manifest["redactions"]
+    assert redaction["resumed"]
+
+
+def test_transfer_by_the_caller_within_a_step(allowing: Bench, tmp_path: Path) -> None:
+    """uac-transfer while uas-answer-mute mutes: the new party is not recorded before the application ends the step."""
+    step = {"mute_after": 900, "mute_for": 2000}
+    three = play(allowing, tmp_path, "uac-transfer", "uas-answer-mute", "uas-bye", seconds=2, variables=step)
+    assert three.target is not None
+    mute, unmute = (m.time_s for m in three.call.application.sent("INFO"))
+    assert mute < three.target.sent(200)[0].time_s < unmute - 0.5
+    # The new party hangs up 2 s after its answer.
+    kept = allowing.kept(three.call)
+    check_step(kept, three.call, mute, unmute, {CALLER_HZ, APPLICATION_HZ}, {TARGET_HZ, APPLICATION_HZ})
+
+
+def test_mute_transfer(allowing: Bench, tmp_path: Path) -> None:
+    """The application transfers in the middle of a step: it stays muted until the new application ends the step."""
+    three = play(allowing, tmp_path, "uac-wait-bye", "uas-mute-transfer", "uas-unmute-bye", seconds=1)
+    assert three.target is not None
+    [mute], [unmute] = three.call.application.sent("INFO"), three.target.sent("INFO")
+    kept = allowing.kept(three.call)
+    before, after = {CALLER_HZ, APPLICATION_HZ}, {CALLER_HZ, TARGET_HZ}
+    check_step(kept, three.call, mute.time_s, unmute.time_s, before, after)
+
+
 def test_transfer_refused(allowing: Bench, tmp_path: Path) -> None:
     """The new party is busy: the two that were talking go on talking."""
     three = play(allowing, tmp_path, "uac-wait-bye", "uas-transfer-refused", "uas-busy")
