@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
@@ -17,6 +18,9 @@ from recorder.sip import headers, translate
 from recorder.sip.headers import Headers, Passing
 
 _log = structlog.get_logger()
+
+_HOPS = re.compile(r"0{0,7}[1-9][0-9]{0,2}", re.ASCII)
+_MOST_HOPS = 255  # RFC 3261, section 20.22
 
 
 class Transparency:
@@ -46,7 +50,7 @@ class Transparency:
             to=self._to(invite, decision, target, far),
             trunk=target.trunk,
             address=target.address,
-            headers=self._selected(passing, invite.fields, home, far),
+            headers=(*_hops(invite), *self._selected(passing, invite.fields, home, far)),
         )
 
     def across(self, picked: Iterable[tuple[str, str]], trunk: str, home: str, to: str) -> Headers:
@@ -72,3 +76,12 @@ class Transparency:
             return ""
         addressed = f"<sip:{quote(user, safe=USER_SAFE)}{'@' if user else ''}{far}>"
         return f"{headers.quoted(display)} {addressed}" if display else addressed
+
+
+def _hops(invite: Invite) -> Headers:
+    """The Max-Forwards of what goes out, one less than came in (RFC 7332, section 4); () for the stack's own, 70.
+
+    The gate has refused what has none left.
+    """
+    hops = invite.headers.get("max-forwards", ("",))[0]
+    return (("Max-Forwards", str(min(int(hops), _MOST_HOPS) - 1)),) if _HOPS.fullmatch(hops) else ()

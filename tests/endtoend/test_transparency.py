@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -62,6 +63,14 @@ def test_headers(bench: Bench) -> None:
     [bye] = call.application.received("BYE")
     assert (bye.header("Reason"), bye.header("X-Bye")) == ('Q.850;cause=16;text="Normal call clearing"', "caller")
     check_hiding(bench, call, ("10.11.12.13", "10.11.12.14", ":5099"), ("10.21.22.23", ":5088"))
+
+
+def test_max_forwards_is_one_less(bench: Bench) -> None:
+    """A call that goes round in circles comes to an end (RFC 7332)."""
+    hops = [("Max-Forwards: 70", "Max-Forwards: 10")]
+    call = bench.call("uac-call", "uas-answer", seconds=0.3, caller_plan={"edit": hops})
+    [invite, *_] = call.application.received("INVITE")
+    assert re.findall(rb"(?im)^max-forwards *: *(\S+)", invite.raw) == [b"9"]
 
 
 def test_bye_headers(bench: Bench) -> None:
