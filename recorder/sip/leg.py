@@ -278,7 +278,10 @@ class Leg:
             contacts = translate.contacts(change.src.rdata.wholeMsg)
             self._end(change.tsx.statusCode, change.tsx.statusText, contacts=contacts)
             return
-        self._end(status, phrase, change.type in _NOT_HEARD)
+        # Elsewhere the phrase is the far side's: the stack says so with a BYE of ours (RFC 4028, section 10).
+        ours = change.tsx.method == "BYE" and change.tsx.role == pj.PJSIP_ROLE_UAC
+        expired = ours and status == pj.PJSIP_SC_REQUEST_TIMEOUT and phrase == _EXPIRED
+        self._end(status, phrase, change.type in _NOT_HEARD, expired=expired)
 
     def on_media(self) -> None:
         """Media have been negotiated, or are no more."""
@@ -299,12 +302,20 @@ class Leg:
         if self.listener is not None:
             self.listener(event)
 
-    def _end(self, sip_status: int, phrase: str, local: bool = False, contacts: tuple[Contact, ...] = ()) -> None:
+    def _end(
+        self,
+        sip_status: int,
+        phrase: str,
+        local: bool = False,
+        *,
+        expired: bool = False,
+        contacts: tuple[Contact, ...] = (),
+    ) -> None:
         if self.gone:
             return
         self.gone = True
         self._call = None
-        self.ended = LegEnded(self.side, sip_status, phrase, local, phrase == _EXPIRED, contacts)
+        self.ended = LegEnded(self.side, sip_status, phrase, local, expired, contacts)
         self._tell(self.ended)
         self._forget(self)
 
