@@ -200,7 +200,7 @@ def _transports(native: Any) -> Iterator[Check]:
         yield Check(topic, "IPv6", "not on this machine", "note", remedy)
     secure = f"unknown: {problem}" if problem else f"with {library}"
     yield Check(topic, "TLS", f"1.2 and 1.3, {secure}")
-    yield Check(topic, "SRTP", "keys by SDES")
+    yield Check(topic, "SRTP", "keys by SDES and DTLS")
 
 
 def _has_ipv6() -> bool:

@@ -351,6 +351,7 @@ class Trunk(_Section):
     digest: Digest | None = None
     behind_nat: bool = False
     srtp: Literal["off", "optional", "required"] = "off"
+    srtp_keying: Annotated[tuple[Literal["sdes", "dtls"], ...], Field(min_length=1)] = ("sdes",)
     credentials: Credentials | None = None
     registration: Registration | None = None
     proxy: SipUri | None = None

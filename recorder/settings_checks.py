@@ -30,6 +30,7 @@ def contradictions(settings: Settings, broken: frozenset[str] = frozenset()) -> 
         (_tls_incomplete, {"sip"}),
         (_public_families, {"sip"}),
         (_too_many_trunks, {"trunks"}),
+        (_keys_not_optional, {"trunks"}),
         (_calls_beyond_ports, {"sip", "media"}),
         (lambda it: _repeated("trunks", ((entry.name, "name") for entry in it.trunks)), {"trunks"}),
         (lambda it: _repeated("routes", ((entry.name, "name") for entry in it.routes)), {"routes"}),
@@ -158,6 +159,15 @@ def _repeated(where: str, labels: Iterable[tuple[str, str]]) -> Iterator[Fault]:
             what = "the same token" if key == "sha256" else repr(label)
             yield path, f"{what} is there twice, in {where}.{seen[label]} too; each entry needs its own"
         seen.setdefault(label, position)
+
+
+def _keys_not_optional(settings: Settings) -> Iterator[Fault]:
+    for position, trunk in enumerate(settings.trunks):
+        if trunk.srtp == "optional" and trunk.srtp_keying[0] != "sdes":
+            yield (
+                ("trunks", position, "srtp_keying"),
+                "no DTLS offer is answered in plain; with srtp: optional put sdes first",
+            )
 
 
 def _unknown_trunks(settings: Settings, kind: str, entries: Iterable[Any]) -> Iterator[Fault]:

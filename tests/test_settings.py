@@ -378,6 +378,10 @@ def test_a_file_that_cannot_be_read_is_told_by_its_name(tmp_path: Path) -> None:
             "line 1: accounts.0.match.trunk: there is no trunk 'x'; trunks has t",
         ),
         (
+            "trunks: [{name: t, sources: [192.0.2.1], srtp: optional, srtp_keying: [dtls]}]",
+            "line 1: trunks.0.srtp_keying: no DTLS offer is answered in plain; with srtp: optional put sdes first",
+        ),
+        (
             "routes: [{name: a, target: 'sip:a'}, {name: a, target: 'sip:b'}]",
             "line 1: routes.1.name: 'a' is there twice, in routes.0 too; each entry needs its own",
         ),

@@ -24,6 +24,7 @@ _SRTP = {
     "optional": pj.PJMEDIA_SRTP_OPTIONAL,
     "required": pj.PJMEDIA_SRTP_MANDATORY,
 }
+_KEYING = {"sdes": pj.PJMEDIA_SRTP_KEYING_SDES, "dtls": pj.PJMEDIA_SRTP_KEYING_DTLS_SRTP}
 _SESSION_TIMERS = {
     "off": pj.PJSUA_SIP_TIMER_INACTIVE,
     "supported": pj.PJSUA_SIP_TIMER_OPTIONAL,
@@ -143,6 +144,8 @@ class Accounts:
         if trunk is None:
             return config
         config.mediaConfig.srtpUse = _SRTP[trunk.srtp]
+        for keying in trunk.srtp_keying:
+            config.mediaConfig.srtpOpt.keyings.append(_KEYING[keying])
         for suite in _SUITES:
             crypto = pj.SrtpCrypto()
             crypto.name = suite

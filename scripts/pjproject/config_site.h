@@ -28,6 +28,7 @@
 #define PJ_IOQUEUE_MAX_EVENTS_IN_SINGLE_POLL    128
 
 #define PJMEDIA_HAS_VIDEO                       0
+#define PJMEDIA_SRTP_HAS_DTLS                   1   /* keys on the media path (RFC 5764), beside SDES */
 #define PJMEDIA_CONF_BACKEND                    PJMEDIA_CONF_PARALLEL_BRIDGE_BACKEND
 #define PJMEDIA_CONF_THREADS                    1   /* raised at run time by media.bridge_threads */
 #define PJMEDIA_CONF_USE_AGC                    0   /* a recording must not change levels */

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from pylibsrtp import Policy, Session
 
 from recorder.loadtest.peers import Plan, Sipp
@@ -18,9 +19,10 @@ from recorder.loadtest.subject import Subject
 from recorder.loadtest.tones import Codec, write_raw
 from tests.endtoend.conftest import Bench, audio_port
 from tests.peers.rtp import RtpPeer, encoded, voice_of
-from tests.tones import amplitude_of, sine
+from tests.peers.ua import UserAgent
+from tests.tones import amplitude_of, read_wav, sine
 
-HOSTS = {"required": "127.0.0.2", "optional": "127.0.0.3", "plain": "127.0.0.1"}
+HOSTS = {"required": "127.0.0.2", "optional": "127.0.0.3", "dtls": "127.0.0.4", "plain": "127.0.0.1"}
 NO_AUDIO = "m=image [media_port] udptl t38\na=T38FaxVersion:0"
 SUITE = "AES_CM_128_HMAC_SHA1_80"
 
@@ -31,7 +33,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     subject = Subject(tmp_path_factory.mktemp("recorder"))
     subject.configuration["trunks"] = [
         {"name": "required", "sources": [HOSTS["required"]], "srtp": "required"},
-        {"name": "optional", "sources": [HOSTS["optional"]], "srtp": "optional"},
+        {"name": "optional", "sources": [HOSTS["optional"]], "srtp": "optional", "srtp_keying": ["sdes", "dtls"]},
+        {"name": "dtls", "sources": [HOSTS["dtls"]], "srtp": "required", "srtp_keying": ["dtls"]},
         {"name": "plain", "sources": [HOSTS["plain"]]},
     ]
     subject.configuration["routes"][:0] = [
@@ -40,7 +43,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
             "match": {"called": f"{digit}.*"},
             "target": f"sip:{{user}}@{HOSTS[name]}:{subject.application_port}",
         }
-        for digit, name in (("2", "required"), ("3", "optional"))
+        for digit, name in (("2", "required"), ("3", "optional"), ("4", "dtls"))
     ]
     with subject:
         yield Bench(subject)
@@ -201,3 +204,52 @@ def test_optional_takes_plain_audio_too(bench: Bench, tmp_path: Path) -> None:
     )
     kept = bench.kept(call)
     check_recorded(kept.samples, kept.rate)
+
+
+@pytest.mark.parametrize(("direction", "trunk"), [("in", "dtls"), ("out", "dtls"), ("in", "optional")])
+def test_dtls_srtp(bench: Bench, tmp_path: Path, direction: str, trunk: str) -> None:
+    """Keys agreed on the media path (RFC 5764), with a phone of another process."""
+    voice, ear = tmp_path / "voice.wav", tmp_path / "heard.wav"
+    soundfile.write(voice, sine(440 if direction == "in" else 880, 8.0), 8000)
+    phone: dict[str, Any] = {
+        "srtp": "required",
+        "keying": ["dtls"],
+        "sound": str(voice),
+        "heard": str(ear),
+        "listen": {"host": HOSTS[trunk], "port": 0 if direction == "in" else bench.subject.application_port},
+    }
+    other = sine(880 if direction == "in" else 440, 1.0)
+    name = "callee.ulaw" if direction == "in" else "caller.ulaw"
+    sounds = {name: write_raw(tmp_path / name, other, Codec.PCMU)}
+    if direction == "in":
+        plan = Plan("uas-answer", port=bench.subject.application_port, sounds=sounds)
+        phone |= {"call": f"sip:100@{bench.subject.sip_address}", "seconds": 4}
+    else:
+        plan = Plan("uac-call", remote=bench.subject.sip_address, called="400", sounds=sounds, length_ms=4000)
+    with UserAgent(**phone) as agent, Sipp(plan) as sipp:
+        outcome = sipp.wait(20)
+        assert agent.wait() == 0
+    assert outcome.ok, outcome.errors
+    invite = (outcome.received if direction == "in" else outcome.sent)("INVITE")[0].header("Call-ID")
+    kept = bench.kept_of(bench.cdr_where("b_sip_call_id" if direction == "in" else "a_sip_call_id", invite))
+    late = kept.samples[2 * kept.rate : 3 * kept.rate]
+    for frequency in (440, 880):
+        assert amplitude_of(late, frequency) == pytest.approx(8000, rel=0.1), frequency
+    samples, rate = read_wav(ear)
+    # In short pieces: where the phone's jitter buffer skips, a tone's phase does too.
+    pieces = [samples[at : at + rate // 10] for at in range(2 * rate, 3 * rate, rate // 10)]
+    clear = [piece for piece in pieces if amplitude_of(piece, 880 if direction == "in" else 440) > 6000]
+    assert len(clear) > len(pieces) / 2
+
+
+def test_dtls_is_refused_where_srtp_is_off(bench: Bench) -> None:
+    """An offer of DTLS alone."""
+    fingerprint = ":".join(["AB"] * 32)
+    offered = (
+        NO_AUDIO,
+        f"m=audio [media_port] UDP/TLS/RTP/SAVP 0\na=setup:actpass\na=fingerprint:SHA-256 {fingerprint}",
+    )
+    with Sipp(Plan("uac-no-audio", remote=bench.subject.sip_address, edit=[offered])) as dialing:
+        outcome = dialing.wait()
+    assert outcome.ok, outcome.errors
+    assert outcome.received(488)

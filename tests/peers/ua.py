@@ -1,4 +1,4 @@
-"""A user agent on pjsua2, a process of its own: TLS, SRTP, digest. Takes or places one call.
+"""A user agent on pjsua2, a process of its own: TLS, SRTP by SDES or DTLS, digest. Takes or places one call.
 
     python -m tests.peers.ua '{"listen": {"transport": "tls", "host": "127.0.0.2"}, "call": "sips:100@127.0.0.1:5061"}'
 
@@ -106,7 +106,7 @@ def main(options: dict[str, Any]) -> None:
     Args:
         options: listen {transport, host, port}; tls {certificate, private_key, ca, verify_server, verify_client};
             identity, a URI; call, the URI to call (without it, one call is taken); srtp (off, optional, required);
-            seconds until it hangs up; rtp_port; sound; heard; username and password;
+            keying [sdes, dtls]; seconds until it hangs up; rtp_port; sound; heard; username and password;
             log, a level.
     """
     import pjsua2 as pj
@@ -118,6 +118,7 @@ def main(options: dict[str, Any]) -> None:
         "optional": pj.PJMEDIA_SRTP_OPTIONAL,
         "required": pj.PJMEDIA_SRTP_MANDATORY,
     }
+    keying = {"sdes": pj.PJMEDIA_SRTP_KEYING_SDES, "dtls": pj.PJMEDIA_SRTP_KEYING_DTLS_SRTP}
     over = threading.Event()
     kept: list[Any] = []
 
@@ -195,6 +196,8 @@ def main(options: dict[str, Any]) -> None:
     account_config.natConfig.sdpNatRewriteUse = 0
     account_config.mediaConfig.srtpUse = srtp[options.get("srtp", "off")]
     account_config.mediaConfig.srtpSecureSignaling = 0
+    for one in options.get("keying", ["sdes"]):
+        account_config.mediaConfig.srtpOpt.keyings.append(keying[one])
     account_config.mediaConfig.transportConfig.boundAddress = listen["host"]
     account_config.mediaConfig.transportConfig.port = options.get("rtp_port", 40000)
     account_config.mediaConfig.transportConfig.portRange = 200
