@@ -35,6 +35,7 @@ _log = structlog.get_logger()
 _T = TypeVar("_T")
 
 _WATCH_S = 1.0
+_FEWEST_SWEPT = 1024  # alarms
 _LONGEST_WAIT_MS = 100  # signalling and commands end the wait at once
 
 
@@ -71,6 +72,7 @@ class Endpoint:
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._alarms: list[tuple[float, int, Alarm]] = []
         self._alarm_order = itertools.count()
+        self._sweep_at = _FEWEST_SWEPT
         self._legs: dict[int, Leg] = {}
         self._most_legs = min(native.limits()["max_calls"], 2 * settings.sip.max_calls + 64)
         self._options: dict[int, Callable[[int], None]] = {}
@@ -148,6 +150,11 @@ class Endpoint:
 
     def call_later(self, delay_s: float, action: Callable[[], None]) -> Alarm:
         """Run `action` on the sip thread after `delay_s`."""
+        if len(self._alarms) >= self._sweep_at:
+            # Most are cancelled long before they are due: the one for a call's length would stay for hours.
+            self._alarms = [entry for entry in self._alarms if entry[2].action is not None]
+            heapq.heapify(self._alarms)
+            self._sweep_at = max(_FEWEST_SWEPT, 2 * len(self._alarms))
         alarm = Alarm(action)
         heapq.heappush(self._alarms, (time.monotonic() + delay_s, next(self._alarm_order), alarm))
         return alarm
