@@ -94,7 +94,7 @@ def loadtest(codec: str, **given: Any) -> None:
 
 
 @main.command()
-@click.option("--calls", default=1000, show_default=True, help="How many calls in all, in two batches.")
+@click.option("--calls", default=1000, show_default=True, help="How many calls in all, in three batches.")
 @click.option("--rate", type=float, help="How many are begun a second; by default the highest that this machine holds.")
 @click.option("--seed", default=1, show_default=True, help="Of the mix.")
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only calls of this kind; may be repeated.")
@@ -103,9 +103,9 @@ def loadtest(codec: str, **given: Any) -> None:
 def soak(**given: Any) -> None:
     """Place many calls of every kind, good and bad, and see that nothing is left of them but their records.
 
-    Answered and hung up by either side, cancelled, turned down, unanswered, muted, without ACK, with an end that
-    vanishes. Exit code 1 when a call has not the one CDR and the recording that it should, or when a call, a port, a
-    descriptor or memory is kept.
+    Answered and hung up by either side, transferred, cancelled, turned down, unanswered, muted, without ACK, with an
+    end that vanishes or sends no RTP. Exit code 1 when a call has not the one CDR and the recording that it should, or
+    when a call, a port, a descriptor or memory is kept.
     """
     from recorder.loadtest import soak as test
     from recorder.loadtest.soak_results import SoakOptions

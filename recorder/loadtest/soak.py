@@ -20,9 +20,17 @@ from recorder.loadtest import soak_report
 from recorder.loadtest.folders import working_folder
 from recorder.loadtest.peers import HOST, Plan, Sipp, scenario_path
 from recorder.loadtest.ports import PortLease, lease
-from recorder.loadtest.soak_audit import Kept, Share, cdrs_since, judge
-from recorder.loadtest.soak_kinds import LONGEST_CALL_S, RING_TIMEOUT_S, SETUP_TIMEOUT_S, Kind, drawn
-from recorder.loadtest.soak_results import SoakOptions, SoakResult
+from recorder.loadtest.soak_audit import Kept, Share, cdrs_since, judge, memory_faults
+from recorder.loadtest.soak_kinds import (
+    LONGEST_CALL_S,
+    RING_TIMEOUT_S,
+    RTP_TIMEOUT_S,
+    SETUP_TIMEOUT_S,
+    TRANSFER_TO,
+    Kind,
+    drawn,
+)
+from recorder.loadtest.soak_results import BATCHES, SoakOptions, SoakResult
 from recorder.loadtest.subject import Subject
 
 LOWEST_RATE = 10.0
@@ -33,7 +41,6 @@ _HELD_RETRANSMISSIONS = 0.01  # a call
 _SETTLE_S = 75.0  # timers B, F and H one after the other, and a busy machine
 _INDEXED_S = 10.0
 _DESCRIPTORS = 8
-_MEMORY_BYTES = 8 * 1024 * 1024
 _SOUND = re.compile(r"  <nop><action><exec rtp_stream=[^\n]*\n")
 
 
@@ -65,7 +72,7 @@ class _Soak:
         self.short = [kind for kind in kinds if not kind.lingers]
         self.result = result
         self.chance = random.Random(result.options.seed)  # noqa: S311  # a mix that can be had again
-        self.ports: PortLease = lease(len(kinds))
+        self.ports: PortLease = lease(2 * len(kinds))
         try:
             self.subject = Subject(folder, calls=1000, changes=self._changes())
         except BaseException:
@@ -85,8 +92,8 @@ class _Soak:
         with Progress(*columns, console=console) as progress:
             result.rate = options.rate or self._find_rate(progress)
             result.kept.append(self._settled())
-            first = options.calls // 2
-            for name, calls in (("first", first), ("second", options.calls - first)):
+            for number, name in enumerate(BATCHES):
+                calls = options.calls * (number + 1) // len(BATCHES) - options.calls * number // len(BATCHES)
                 task = progress.add_task(f"{name} batch, {result.rate:.0f} a second", total=calls)
                 begun = time.monotonic()
                 from_ms = int(time.time() * 1000)
@@ -136,6 +143,11 @@ class _Soak:
         before = self._started()
         with contextlib.ExitStack() as stack:
             called = [stack.enter_context(Sipp(self._called_plan(*share, batch_s))) for share in counts.items()]
+            joining = [
+                stack.enter_context(Sipp(self._target_plan(kind, kind.target, count, batch_s)))
+                for kind, count in counts.items()
+                if kind.target is not None
+            ]
             callers = [stack.enter_context(Sipp(self._caller_plan(*share, batch_s))) for share in counts.items()]
             for caller in callers:
                 while caller.running:
@@ -143,7 +155,11 @@ class _Soak:
                     caller.pause(0.3)
             show(calls)
             ends = zip(counts.items(), callers, called, strict=True)
-            return [_share(kind, count, caller, callee) for (kind, count), caller, callee in ends]
+            shares = [_share(kind, count, caller, callee) for (kind, count), caller, callee in ends]
+            with_target = [share for share in shares if share.kind.target is not None]
+            for share, target in zip(with_target, joining, strict=True):
+                _count(share, "the new party", target)
+            return shares
 
     def _caller_plan(self, kind: Kind, count: int, batch_s: float) -> Plan:
         return replace(
@@ -162,17 +178,29 @@ class _Soak:
             variables=kind.variables,
         )
 
+    def _target_plan(self, kind: Kind, scenario: str, count: int, batch_s: float) -> Plan:
+        plan = self._plan(scenario, kind, count, batch_s)
+        return replace(plan, port=self._target_port(kind), length_ms=kind.length_ms[1])
+
     def _plan(self, scenario: str, kind: Kind, count: int, batch_s: float) -> Plan:
         text = scenario_path(scenario).read_text(encoding="utf-8")
-        sounds = _SOUND.findall(text) if kind.silent else []
+        edit = [(sound, "") for sound in _SOUND.findall(text)] if kind.silent else []
+        if TRANSFER_TO in text:
+            edit.append((TRANSFER_TO, f"sip:{self._target_number(kind)}@"))
         timeout_s = max(batch_s, 10.0) + LONGEST_CALL_S + _SETTLE_S
-        return Plan(scenario, calls=count, timeout_s=timeout_s, trace=False, edit=[(sound, "") for sound in sounds])
+        return Plan(scenario, calls=count, timeout_s=timeout_s, trace=False, edit=edit)
 
     def _number(self, kind: Kind) -> str:
         return f"7{self.kinds.index(kind):02}"
 
+    def _target_number(self, kind: Kind) -> str:
+        return f"8{self.kinds.index(kind):02}"
+
     def _port(self, kind: Kind) -> int:
         return self.ports.first + self.kinds.index(kind)
+
+    def _target_port(self, kind: Kind) -> int:
+        return self._port(kind) + len(self.kinds)
 
     def _changes(self) -> dict[str, Any]:
         return {
@@ -181,13 +209,15 @@ class _Soak:
                 "setup_timeout_s": SETUP_TIMEOUT_S,
                 "max_call_s": LONGEST_CALL_S,
             },
+            "media": {"rtp_timeout_s": RTP_TIMEOUT_S, "rtp_timeout_action": "end"},
+            "trunks": [{"name": "caller", "sources": ["127.0.0.0/8"], "transfer": "allow"}],
             "routes": [
-                {
-                    "name": f"kind-{self._number(kind)}",
-                    "match": {"called": self._number(kind)},
-                    "target": f"sip:{{user}}@{HOST}:{self._port(kind)}",
-                }
+                {"name": f"kind-{number}", "match": {"called": number}, "target": f"sip:{{user}}@{HOST}:{port}"}
                 for kind in self.kinds
+                for number, port in (
+                    (self._number(kind), self._port(kind)),
+                    (self._target_number(kind), self._target_port(kind)),
+                )
             ],
         }
 
@@ -221,8 +251,8 @@ class _Soak:
 
     def _judge_kept(self) -> None:
         faults = self.result.faults
-        before, first, second = self.result.kept
-        for name, kept in (("first", first), ("second", second)):
+        before, *after = self.result.kept
+        for name, kept in zip(BATCHES, after, strict=True):
             if not kept.idle:
                 faults.append(
                     f"{_SETTLE_S:.0f} s after the {name} batch there are still {kept.calls} calls, {kept.legs} legs, "
@@ -230,11 +260,7 @@ class _Soak:
                 )
             if kept.fds > before.fds + _DESCRIPTORS:
                 faults.append(f"{kept.fds} descriptors after the {name} batch, {before.fds} before it all")
-        if second.rss_bytes > first.rss_bytes + _MEMORY_BYTES:
-            grown = (second.rss_bytes - first.rss_bytes) / 2**20
-            faults.append(
-                f"memory grew by {grown:.1f} MiB in the second batch, which should need no more than the first"
-            )
+        faults += memory_faults(after)
 
 
 def _advance(progress: Progress, task: TaskID, completed: int) -> None:
@@ -245,11 +271,18 @@ def _share(kind: Kind, count: int, caller: Sipp, called: Sipp) -> Share:
     """What two ended SIPp processes say."""
     # SIPp's Call-IDs are the call's number, its process and its address.
     share = Share(kind, [f"{number}-{caller.pid}@{HOST}" for number in range(1, count + 1)])
-    for end, outcome in (("the caller", caller.wait()), ("the application", called.wait(5))):
-        share.failed += outcome.statistics.failed
-        share.retransmissions += outcome.statistics.retransmissions
-        if outcome.statistics.failed:
-            share.errors += f"{end}: {outcome.errors.strip()[:600]}\n"
-        if outcome.statistics.created != count:
-            share.faults.append(f"{kind.name}: {end} had {outcome.statistics.created} calls instead of {count}")
+    _count(share, "the caller", caller)
+    _count(share, "the application", called)
     return share
+
+
+def _count(share: Share, who: str, sipp: Sipp) -> None:
+    """Give a share what one of its ends, which is about to end or has ended, says."""
+    outcome = sipp.wait(5)
+    count = len(share.sip_call_ids)
+    share.failed += outcome.statistics.failed
+    share.retransmissions += outcome.statistics.retransmissions
+    if outcome.statistics.failed:
+        share.errors += f"{who}: {outcome.errors.strip()[:600]}\n"
+    if outcome.statistics.created != count:
+        share.faults.append(f"{share.kind.name}: {who} had {outcome.statistics.created} calls instead of {count}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from recorder.loadtest.subject import Api, Subject
 
 _PAGE = 500
 _LENGTH_SLACK_S = 0.25
+_MEMORY_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -79,6 +81,19 @@ def cdrs_since(api: Api, from_ms: int) -> dict[str, list[dict[str, Any]]]:
         if not page["next_cursor"]:
             return found
         cursor = {"cursor": page["next_cursor"]}
+
+
+def memory_faults(after: Sequence[Kept]) -> list[str]:
+    """Whether memory is lost, by the readings after each of several batches of like size.
+
+    What the first one leaves is the high-water mark of the stack's pools and of malloc, which a later batch with more
+    calls at once may raise once more. A leak grows with every batch.
+    """
+    grown = [later.rss_bytes - earlier.rss_bytes for earlier, later in pairwise(after)]
+    if min(grown) <= _MEMORY_BYTES:
+        return []
+    steps = " and ".join(f"{step / 2**20:.1f} MiB" for step in grown)
+    return [f"memory grew in every batch: by {steps} after the first one"]
 
 
 def judge(shares: Iterable[Share], cdrs: Mapping[str, list[dict[str, Any]]], recordings: Path) -> list[str]:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 # What the recorder under test is told, so that calls which nobody ends do end: see `Kind.lingers`.
 RING_TIMEOUT_S = 3
 SETUP_TIMEOUT_S = 2
-LONGEST_CALL_S = 36  # longer than the 32 s for which a 200 waits for its ACK
+RTP_TIMEOUT_S = 34  # longer than the 32 s for which a 200 waits for its ACK
+LONGEST_CALL_S = 38
+TRANSFER_TO = "sip:9001@"  # who the scenarios that transfer refer to
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +26,7 @@ class Kind:
         length_ms: what a pause of the caller's and of the application's scenario lasts.
         variables: -set NAME VALUE for the application's scenario.
         silent: take the sound out of both scenarios: no RTP at all.
+        target: the scenario of the party that the call is transferred to.
         lingers: the recorder waits up to 32 s (RFC 3261, timers B, F and H) for somebody who is gone.
     """
 
@@ -36,12 +39,14 @@ class Kind:
     length_ms: tuple[int, int] = (1000, 1000)
     variables: Mapping[str, int] = field(default_factory=dict)
     silent: bool = False
+    target: str | None = None
     lingers: bool = False
 
 
 _HANGUP = (("completed", "caller_hangup"),)
 _CALLEE_HANGUP = (("completed", "callee_hangup"),)
 _TOO_LONG = (("completed", "max_duration"),)
+_SILENCE = (("completed", "rtp_timeout"),)
 
 KINDS: tuple[Kind, ...] = (
     Kind("caller hangs up", "uac-call", "uas-answer", _HANGUP, weight=15),
@@ -59,6 +64,16 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("caller holds and resumes", "uac-hold", "uas-held", _HANGUP, weight=6, length_ms=(400, 400)),
     Kind("callee holds and resumes", "uac-held", "uas-hold", _HANGUP, weight=6, length_ms=(400, 400)),
+    Kind("caller transfers", "uac-transfer", "uas-answer", _HANGUP, weight=6, length_ms=(600, 600), target="uas-bye"),
+    Kind(
+        "callee transfers",
+        "uac-wait-bye",
+        "uas-transfer",
+        _CALLEE_HANGUP,
+        weight=6,
+        length_ms=(600, 600),
+        target="uas-bye",
+    ),
     Kind(
         "cancel while ringing",
         "uac-cancel",
@@ -83,8 +98,10 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("BYE before the ACK", "uac-bye-before-ack", "uas-answer", _HANGUP, weight=4),
     Kind("no ACK", "uac-no-ack", "uas-answer", (("failed", "no_ack"),), weight=2, lingers=True),
-    Kind("caller vanishes", "uac-vanish", "uas-answer", _TOO_LONG, weight=3, lingers=True),
-    Kind("callee vanishes", "uac-wait-bye", "uas-vanish", _TOO_LONG, weight=3, lingers=True),
+    Kind("caller vanishes", "uac-vanish", "uas-answer", _SILENCE, weight=3, lingers=True),
+    Kind("callee vanishes", "uac-wait-bye", "uas-vanish", _SILENCE, weight=3, lingers=True),
+    Kind("RTP never comes", "uac-wait-bye", "uas-answer", _SILENCE, weight=2, silent=True, lingers=True),
+    Kind("nobody hangs up", "uac-wait-bye", "uas-answer", _TOO_LONG, weight=2, lingers=True),
 )
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from rich.console import Console
 from rich.table import Table
 
-from recorder.loadtest.soak_results import SoakResult
+from recorder.loadtest.soak_results import BATCHES, SoakResult
 
 _MOST_FAULTS = 30
 
@@ -56,7 +56,7 @@ def _kinds_table(result: SoakResult) -> Table:
 def _kept_table(result: SoakResult) -> Table:
     table = Table(title="The recorder without calls", title_justify="left")
     table.add_column("")
-    for name in ("before", "after the first batch", "after the second"):
+    for name in ("before", *(f"after the {name} batch" for name in BATCHES)):
         table.add_column(name, justify="right")
     for name, text in (
         ("calls", "Calls"),

@@ -11,13 +11,15 @@ from recorder.loadtest.measure import machine
 from recorder.loadtest.soak_audit import Kept, Share
 from recorder.loadtest.soak_kinds import KINDS, Kind
 
+BATCHES = ("first", "second", "third")
+
 
 @dataclass(frozen=True, slots=True)
 class SoakOptions:
     """What `recorder soak` is asked to do.
 
     Attributes:
-        calls: how many in all, in two batches. rate: how many are begun a second; None to look for the highest.
+        calls: how many in all, in three batches. rate: how many are begun a second; None to look for the highest.
         seed: of the mix. kinds: names of `soak_kinds.KINDS`; () for all.
         json_path: where to put everything that was found. keep: where to leave recordings and logs.
     """
@@ -35,8 +37,8 @@ class SoakOptions:
         if unknown := [name for name in self.kinds if name not in by_name]:
             raise InvalidRequestError(f"there is no kind of call {unknown[0]!r}; there are: {', '.join(by_name)}")
         chosen = [by_name[name] for name in self.kinds] if self.kinds else list(KINDS)
-        if self.calls < 2 * len(chosen):
-            raise InvalidRequestError(f"--calls: at least {2 * len(chosen)}, two of each kind")
+        if self.calls < len(BATCHES) * len(chosen):
+            raise InvalidRequestError(f"--calls: at least {len(BATCHES) * len(chosen)}, one of each kind in each batch")
         if self.rate is not None and self.rate <= 0:
             raise InvalidRequestError("--rate: must be more than 0")
         return chosen
@@ -44,7 +46,7 @@ class SoakOptions:
 
 @dataclass(slots=True)
 class SoakResult:
-    """What was found. `kept` holds readings without calls: before, after the first batch, after the second."""
+    """What was found. `kept` holds readings without calls: before, then after each batch."""
 
     options: SoakOptions
     rate: float = 0.0
@@ -63,7 +65,7 @@ class SoakResult:
 
     @property
     def shares(self) -> list[Share]:
-        """Both batches' shares."""
+        """All batches' shares."""
         return [share for batch in self.batches for share in batch]
 
     def as_tree(self) -> dict[str, Any]:

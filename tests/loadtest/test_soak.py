@@ -15,8 +15,8 @@ from rich.console import Console
 from recorder.errors import InvalidRequestError
 from recorder.loadtest import soak
 from recorder.loadtest.peers import scenario_path
-from recorder.loadtest.soak_audit import Kept, Share, judge
-from recorder.loadtest.soak_kinds import KINDS, drawn
+from recorder.loadtest.soak_audit import Kept, Share, judge, memory_faults
+from recorder.loadtest.soak_kinds import KINDS, TRANSFER_TO, drawn
 from recorder.loadtest.soak_results import SoakOptions
 from tests.tones import silence
 
@@ -34,7 +34,7 @@ def test_a_small_soak_leaves_nothing_but_records(tmp_path: Path) -> None:
     tree = json.loads(result.read_text())
     assert tree["passed"]
     assert sum(kind["right"] for kind in tree["kinds"]) == sum(kind["calls"] for kind in tree["kinds"]) == 60
-    assert len(tree["kept"]) == 3
+    assert len(tree["kept"]) == 4
     assert all(kept["calls"] == kept["legs"] == kept["rtp_sockets"] == 0 for kept in tree["kept"])
     assert "60 of 60 calls" in console.file.getvalue()
 
@@ -105,6 +105,19 @@ def test_anything_that_is_kept_is_not_idle() -> None:
         assert not Kept(**(nothing | {name: 1}), **rest).idle
 
 
+@pytest.mark.parametrize(
+    ("mebibytes", "faults"),
+    [
+        ((700, 713, 714), []),
+        ((700, 702, 720), []),
+        ((700, 690, 695), []),
+        ((700, 710, 720), ["memory grew in every batch: by 10.0 MiB and 10.0 MiB after the first one"]),
+    ],
+)
+def test_memory_that_grows_with_each_batch_is_lost(mebibytes: tuple[int, ...], faults: list[str]) -> None:
+    assert memory_faults([Kept(0, 0, 0, 0, 10, 9, size * 2**20) for size in mebibytes]) == faults
+
+
 def test_a_mix_is_the_same_for_its_seed_and_leaves_no_kind_out() -> None:
     mixes = [drawn(500, KINDS, random.Random(seed)) for seed in (1, 1, 2)]
     assert mixes[0] == mixes[1] != mixes[2]
@@ -116,6 +129,8 @@ def test_each_kind_has_its_scenarios_and_a_name_of_its_own() -> None:
     for kind in KINDS:
         assert scenario_path(kind.caller).exists()
         assert scenario_path(kind.application).exists()
+        if kind.target is not None:
+            assert TRANSFER_TO in scenario_path(kind.caller).read_text() + scenario_path(kind.application).read_text()
 
 
 @pytest.mark.parametrize(
