@@ -241,6 +241,8 @@ class Sipp:
         arguments += ["-m", str(plan.calls), "-l", str(plan.calls + 1), "-d", str(plan.length_ms), "-s", plan.called]
         arguments += ["-r", str(round(plan.rate * 10)), "-rp", "10000"]
         arguments += ["-timeout", f"{plan.timeout_s:.0f}s", "-timeout_error", "-rtp_threadtasks", str(plan.calls + 20)]
+        # What comes late for a call that is over must not pass for another call, of which there would be one less.
+        arguments += ["-deadcall_wait", f"{plan.timeout_s * 1000:.0f}"]
         # The machine may be busy with others: a SIPp that was late is counted, not ended.
         arguments += ["-watchdog_minor_maxtriggers", "1000000", "-watchdog_major_maxtriggers", "1000000"]
         arguments += ["-buff_size", "4194304", "-trace_err", "-error_file", "errors.txt"]
