@@ -45,7 +45,6 @@ CallProgress call_progress(int call_id) {
     if (!is_call_id(call_id))
         throw std::runtime_error("there is no such call");
     const pjsua_call &call = pjsua_var.calls[call_id];
-    const auto text = [](const pj_str_t &from) { return std::string(from.ptr, static_cast<std::size_t>(from.slen)); };
     // As pjsua's own call info has it: a call that is being hung up counts as disconnected, before its BYE is sent.
     const bool over = call.hanging_up || call.inv == nullptr || call.inv->state >= PJSIP_INV_STATE_DISCONNECTED;
     const bool by_cause = over && !call.hanging_up && call.inv != nullptr;

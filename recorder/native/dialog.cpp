@@ -22,8 +22,6 @@ constexpr std::array<std::pair<const char *, pjmedia_dir>, 4> kDirections = {{
 std::set<int> outstanding; // calls whose re-INVITE of ours has had no final response
 std::vector<std::pair<int, int>> ended;
 
-std::string_view view(const pj_str_t &text) { return {text.ptr, static_cast<std::size_t>(text.slen)}; }
-
 const char *name_of(pjmedia_dir direction) {
     for (const auto &[name, value] : kDirections)
         if (value == direction)
@@ -161,15 +159,10 @@ bool progress(int call_id, int code, const std::string &phrase, bool media, cons
         return false;
     pjsip_status_line &line = response->msg->line.status;
     line.code = code;
-    const pj_str_t text = phrase.empty() ? *pjsip_get_status_text(code)
-                                         : pj_str_t{const_cast<char *>(phrase.data()), static_cast<pj_ssize_t>(phrase.size())};
+    const pj_str_t text = phrase.empty() ? *pjsip_get_status_text(code) : borrow(phrase);
     pj_strdup(response->pool, &line.reason, &text);
-    for (const auto &[name, value] : headers) {
-        const pj_str_t n = {const_cast<char *>(name.data()), static_cast<pj_ssize_t>(name.size())};
-        const pj_str_t v = {const_cast<char *>(value.data()), static_cast<pj_ssize_t>(value.size())};
-        pjsip_generic_string_hdr *header = pjsip_generic_string_hdr_create(response->pool, &n, &v);
-        pjsip_msg_add_hdr(response->msg, reinterpret_cast<pjsip_hdr *>(header));
-    }
+    for (const auto &[name, value] : headers)
+        add_header(response, name, value);
     return pjsip_inv_send_msg(invite, response) == PJ_SUCCESS;
 }
 

@@ -30,9 +30,6 @@ std::uint32_t serial = 0;
 std::unordered_map<std::uint32_t, std::uint32_t> counts;
 std::deque<std::pair<std::uint32_t, std::uint32_t>> expiries; // when the nonce of a serial has run out
 
-std::string_view view(const pj_str_t &text) { return {text.ptr, static_cast<std::size_t>(std::max<pj_ssize_t>(text.slen, 0))}; }
-pj_str_t borrow(const std::string &text) { return {const_cast<char *>(text.data()), static_cast<pj_ssize_t>(text.size())}; }
-
 std::uint32_t now_s() {
     const auto since = std::chrono::steady_clock::now().time_since_epoch();
     return static_cast<std::uint32_t>(std::chrono::duration_cast<std::chrono::seconds>(since).count());

@@ -16,8 +16,6 @@ struct Static {
 // RFC 3551, table 4: those that need no a=rtpmap. G.722 counts 8000 a second there, by a mistake that has stayed.
 constexpr Static kStatic[] = {{0, "PCMU"}, {3, "GSM"}, {8, "PCMA"}, {9, "G722"}, {13, "CN"}, {18, "G729"}};
 
-std::string text(const pj_str_t &s) { return {s.ptr, static_cast<std::size_t>(std::max<pj_ssize_t>(s.slen, 0))}; }
-
 bool same_text(const std::string &a, const std::string &b) {
     return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
         return std::tolower(x) == std::tolower(y);
@@ -25,7 +23,7 @@ bool same_text(const std::string &a, const std::string &b) {
 }
 
 void add_attribute(pj_pool_t *pool, pjmedia_sdp_media &media, const char *name, const std::string &value) {
-    const pj_str_t borrowed{const_cast<char *>(value.data()), static_cast<pj_ssize_t>(value.size())};
+    const pj_str_t borrowed = borrow(value);
     pjmedia_sdp_attr *attribute = pjmedia_sdp_attr_create(pool, name, nullptr);
     pj_strdup_with_null(pool, &attribute->value, &borrowed);
     pjmedia_sdp_media_add_attr(&media, attribute);
@@ -81,7 +79,7 @@ void set_formats(pj_pool_t *pool, pjmedia_sdp_media &media, const Formats &forma
         if (media.desc.fmt_count == PJMEDIA_MAX_SDP_FMT)
             return;
         const std::string number = std::to_string(format.payload_type);
-        const pj_str_t borrowed{const_cast<char *>(number.data()), static_cast<pj_ssize_t>(number.size())};
+        const pj_str_t borrowed = borrow(number);
         pj_strdup_with_null(pool, &media.desc.fmt[media.desc.fmt_count++], &borrowed);
         std::string map = number + " " + format.name + "/" + std::to_string(format.clock_rate_hz);
         if (format.channels > 1)

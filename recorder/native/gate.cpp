@@ -41,8 +41,6 @@ struct Problem {
     pjsip_hdr *header;
 };
 
-std::string_view view(const pj_str_t &text) { return {text.ptr, static_cast<std::size_t>(std::max<pj_ssize_t>(text.slen, 0))}; }
-pj_str_t borrow(std::string_view text) { return {const_cast<char *>(text.data()), static_cast<pj_ssize_t>(text.size())}; }
 bool equal(const pj_str_t &one, std::string_view other) {
     const pj_str_t text = borrow(other);
     return pj_stricmp(&one, &text) == 0;

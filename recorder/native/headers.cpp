@@ -111,10 +111,7 @@ void watch_headers(pjsip_dialog *dialog) {
 
 int find_call(const std::string &sip_call_id, const std::string &local_tag, const std::string &remote_tag) {
     require_sip_thread();
-    const auto text = [](const std::string &t) {
-        return pj_str_t{const_cast<char *>(t.data()), static_cast<pj_ssize_t>(t.size())};
-    };
-    const pj_str_t id = text(sip_call_id), local = text(local_tag), remote = text(remote_tag);
+    const pj_str_t id = borrow(sip_call_id), local = borrow(local_tag), remote = borrow(remote_tag);
     pjsip_dialog *dialog = pjsip_ua_find_dialog(&id, &local, &remote, PJ_TRUE);
     if (dialog == nullptr)
         return PJSUA_INVALID_ID;
@@ -134,7 +131,7 @@ void drop_headers(int call_id) {
     pjsip_hdr *all = &answer->msg->hdr;
     for (pjsip_hdr *header = all->next, *next; header != all; header = next) {
         next = header->next;
-        if (is_wanted(std::string_view(header->name.ptr, static_cast<std::size_t>(header->name.slen))))
+        if (is_wanted(view(header->name)))
             pj_list_erase(header);
     }
 }

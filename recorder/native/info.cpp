@@ -93,18 +93,6 @@ std::uint64_t token_of(const pjsip_transaction *transaction) {
     return reinterpret_cast<std::uintptr_t>(transaction->mod_data[first_usage.id]);
 }
 
-std::string_view view(const pj_str_t &text) { return {text.ptr, static_cast<std::size_t>(text.slen)}; }
-
-pj_str_t borrow(const std::string &text) {
-    return {const_cast<char *>(text.data()), static_cast<pj_ssize_t>(text.size())};
-}
-
-void add_header(pjsip_tx_data *tdata, const std::string &name, const std::string &value) {
-    const pj_str_t n = borrow(name);
-    const pj_str_t v = borrow(value);
-    pjsip_msg_add_hdr(tdata->msg, reinterpret_cast<pjsip_hdr *>(pjsip_generic_string_hdr_create(tdata->pool, &n, &v)));
-}
-
 // Content-Type goes in as an ordinary header, so that it leaves byte for byte as it came; pjsip then writes neither it
 // nor Content-Length by itself, except the latter where there is no body.
 void set_content(pjsip_tx_data *tdata, const WireMessage &content) {
@@ -246,7 +234,7 @@ void pass_back(std::uint64_t token, const pjsip_transaction *transaction, const 
         const pjsip_status_line &line = rdata->msg_info.msg->line.status;
         WireMessage answer = content_of(rdata);
         answer.headers = end_to_end(answer.headers);
-        finish(token, line.code, std::string(line.reason.ptr, line.reason.slen), answer);
+        finish(token, line.code, text(line.reason), answer);
         return;
     }
     // pjsip's own verdict: 408 for silence, 503 for a transport that failed.
@@ -364,7 +352,7 @@ bool forward_info(std::uint64_t token, int call_id) {
         return false;
     const WireMessage &message = *found->second.message;
     if (pjsua_var.ua_cfg.user_agent.slen > 0) // as pjsua's own requests
-        add_header(request, "User-Agent", std::string(pjsua_var.ua_cfg.user_agent.ptr, pjsua_var.ua_cfg.user_agent.slen));
+        add_header(request, "User-Agent", view(pjsua_var.ua_cfg.user_agent));
     set_content(request, {end_to_end(message.headers), message.content_type, message.body});
 
     found->second.far_dialog = leg.dialog;

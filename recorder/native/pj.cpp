@@ -18,10 +18,16 @@ void require(pj_status_t status, const char *what) {
         return;
     char text[PJ_ERR_MSG_SIZE];
     const pj_str_t message = pj_strerror(status, text, sizeof text);
-    throw std::runtime_error(std::string(what) + ": " + std::string(message.ptr, message.slen));
+    throw std::runtime_error(std::string(what) + ": " + text(message));
 }
 
 bool is_pjsua_up() { return pjsua_get_state() >= PJSUA_STATE_INIT && pjsua_var.mconf != nullptr; }
+
+void add_header(pjsip_tx_data *tdata, std::string_view name, std::string_view value) {
+    const pj_str_t n = borrow(name), v = borrow(value);
+    auto *header = pjsip_generic_string_hdr_create(tdata->pool, &n, &v);
+    pjsip_msg_add_hdr(tdata->msg, reinterpret_cast<pjsip_hdr *>(header));
+}
 
 bool is_call_id(int call_id) { return call_id >= 0 && call_id < static_cast<int>(pjsua_var.ua_cfg.max_calls); }
 

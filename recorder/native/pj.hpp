@@ -7,6 +7,11 @@
 #include <pjsua-lib/pjsua.h>
 #include <pjsua-lib/pjsua_internal.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <string_view>
+
 namespace recorder {
 
 // From libInit to where libDestroy takes the bridge down.
@@ -19,6 +24,18 @@ void require_sip_thread();
 void require(pj_status_t status, const char *what);
 
 bool is_call_id(int call_id);
+
+// pjlib's strings and ours. What is viewed or borrowed has to outlive its use.
+inline std::string_view view(const pj_str_t &text) {
+    return {text.ptr, static_cast<std::size_t>(std::max<pj_ssize_t>(text.slen, 0))};
+}
+inline std::string text(const pj_str_t &from) { return std::string(view(from)); }
+inline pj_str_t borrow(std::string_view text) {
+    return {const_cast<char *>(text.data()), static_cast<pj_ssize_t>(text.size())};
+}
+
+// Adds a header to a message; name and value are copied.
+void add_header(pjsip_tx_data *tdata, std::string_view name, std::string_view value);
 
 // A call's dialog, locked for as long as this lives. Both are null when there is no such call.
 class LockedCall {

@@ -9,10 +9,6 @@ namespace {
 
 OptionsHandler handler;
 
-pj_str_t as_pj(const std::string &text) {
-    return {const_cast<char *>(text.data()), static_cast<pj_ssize_t>(text.size())};
-}
-
 void on_answer(void *token, pjsip_event *event) {
     if (!handler)
         return;
@@ -42,7 +38,7 @@ void uninstall_options() { handler = nullptr; }
 
 bool send_options(const std::string &uri, const std::string &from, int transport_id, std::uint64_t token) {
     require_sip_thread();
-    const pj_str_t target = as_pj(uri), sender = as_pj(from);
+    const pj_str_t target = borrow(uri), sender = borrow(from);
     pjsip_endpoint *endpoint = pjsua_get_pjsip_endpt();
     pjsip_tx_data *request = nullptr;
     if (pjsip_endpt_create_request(endpoint, pjsip_get_options_method(), &target, &sender, &target, &sender, nullptr, -1,

@@ -13,18 +13,14 @@ bool redirect(int call_id, int code, const std::string &phrase, const std::vecto
         return false;
     pjsip_dialog *dialog = session->dlg;
     pjsip_dlg_inc_lock(dialog);
-    const pj_str_t text{const_cast<char *>(phrase.data()), static_cast<pj_ssize_t>(phrase.size())};
+    const pj_str_t text = borrow(phrase);
     pjsip_tx_data *response = nullptr;
     pj_status_t status = pjsip_inv_end_session(session, code, phrase.empty() ? nullptr : &text, &response);
     if (status == PJ_SUCCESS && response != nullptr) {
         while (pjsip_msg_find_remove_hdr(response->msg, PJSIP_H_CONTACT, nullptr) != nullptr) {
         }
-        const pj_str_t name{const_cast<char *>("Contact"), 7};
-        for (const std::string &contact : contacts) {
-            const pj_str_t value{const_cast<char *>(contact.data()), static_cast<pj_ssize_t>(contact.size())};
-            auto *header = pjsip_generic_string_hdr_create(response->pool, &name, &value);
-            pjsip_msg_add_hdr(response->msg, reinterpret_cast<pjsip_hdr *>(header));
-        }
+        for (const std::string &contact : contacts)
+            add_header(response, "Contact", contact);
         status = pjsip_inv_send_msg(session, response);
     }
     pjsip_dlg_dec_lock(dialog);

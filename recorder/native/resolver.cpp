@@ -20,11 +20,8 @@ std::map<std::uint64_t, Pending> pending;
 std::uint64_t last_token = 0;
 std::optional<std::pair<std::string, ServerAddress>> pinned;
 
-std::string text(const pj_str_t &source) { return {source.ptr, static_cast<std::size_t>(source.slen)}; }
-
 bool same_host(const std::string &one, const std::string &other) {
-    const pj_str_t a{const_cast<char *>(one.data()), static_cast<pj_ssize_t>(one.size())};
-    const pj_str_t b{const_cast<char *>(other.data()), static_cast<pj_ssize_t>(other.size())};
+    const pj_str_t a = borrow(one), b = borrow(other);
     return pj_stricmp(&a, &b) == 0;
 }
 
@@ -50,7 +47,7 @@ bool put(pjsip_server_addresses &addresses, const ServerAddress &address) {
         return false;
     auto &entry = addresses.entry[addresses.count];
     const int family = address.ip.find(':') == std::string::npos ? pj_AF_INET() : pj_AF_INET6();
-    const pj_str_t ip{const_cast<char *>(address.ip.data()), static_cast<pj_ssize_t>(address.ip.size())};
+    const pj_str_t ip = borrow(address.ip);
     int type = type_of(address.transport);
     if (family == pj_AF_INET6())
         type |= PJSIP_TRANSPORT_IPV6;
@@ -66,7 +63,7 @@ bool put(pjsip_server_addresses &addresses, const ServerAddress &address) {
 
 bool is_address(const std::string &host) {
     pj_in6_addr any{};
-    const pj_str_t source{const_cast<char *>(host.data()), static_cast<pj_ssize_t>(host.size())};
+    const pj_str_t source = borrow(host);
     return pj_inet_pton(pj_AF_INET(), &source, &any) == PJ_SUCCESS ||
            pj_inet_pton(pj_AF_INET6(), &source, &any) == PJ_SUCCESS;
 }

@@ -49,10 +49,6 @@ int transport_id_of(const pjsip_transport *transport) {
     return PJSUA_INVALID_ID;
 }
 
-pj_str_t as_pj(const std::string &text) { // `text` outlives every message
-    return pj_str_t{const_cast<char *>(text.data()), static_cast<pj_ssize_t>(text.size())};
-}
-
 bool is_ipv6(std::string_view host) { return host.find(':') != std::string_view::npos; }
 
 // Accounts ---------------------------------------------------------------------------------------------------------
@@ -61,9 +57,9 @@ bool is_ipv6(std::string_view host) { return host.find(':') != std::string_view:
 // the far side reaches; to every address where that is.
 void prepare_media(pjsua_acc &account, int transport_id, bool ipv6) {
     static const std::string none;
-    pj_str_t bound = as_pj(none);
+    pj_str_t bound = borrow(none);
     if (!paths.media_address.empty() && is_ipv6(std::string_view(paths.media_address)) == ipv6) {
-        bound = as_pj(paths.media_address);
+        bound = borrow(paths.media_address);
     } else if (is_transport_id(transport_id)) {
         const pjsua_transport_data &listener = pjsua_var.tpdata[transport_id];
         const bool datagram = (pjsip_transport_get_flag_from_type(listener.type) & PJSIP_TRANSPORT_DATAGRAM) != 0;
@@ -125,18 +121,18 @@ void show_public_connection(pjmedia_sdp_conn *connection) {
     if (connection == nullptr || pj_stricmp2(&connection->addr_type, is_ipv6(paths.public_media) ? "IP6" : "IP4") != 0 ||
         pj_strcmp2(&connection->addr, "0.0.0.0") == 0) // on hold, the old way (RFC 2543)
         return;
-    connection->addr = as_pj(paths.public_media);
+    connection->addr = borrow(paths.public_media);
 }
 
 // "a=rtcp:20001 IN IP4 192.0.2.1" (RFC 3605)
 void show_public_rtcp(pj_pool_t *pool, pjmedia_sdp_attr *attribute) {
-    const std::string_view value(attribute->value.ptr, static_cast<std::size_t>(attribute->value.slen));
+    const std::string_view value = view(attribute->value);
     const std::string family = is_ipv6(paths.public_media) ? " IN IP6 " : " IN IP4 ";
     const std::size_t at = value.find(family);
     if (at == std::string_view::npos)
         return;
     const std::string changed = std::string(value.substr(0, at)) + family + paths.public_media;
-    const pj_str_t text = as_pj(changed);
+    const pj_str_t text = borrow(changed);
     pj_strdup(pool, &attribute->value, &text);
 }
 
@@ -148,7 +144,7 @@ void show_public_media(pjsip_tx_data *tdata) {
     auto *sdp = static_cast<pjmedia_sdp_session *>(body->data); // the message's own copy
     show_public_connection(sdp->conn);
     if (pj_stricmp2(&sdp->origin.addr_type, is_ipv6(paths.public_media) ? "IP6" : "IP4") == 0)
-        sdp->origin.addr = as_pj(paths.public_media);
+        sdp->origin.addr = borrow(paths.public_media);
     for (unsigned i = 0; i < sdp->media_count; ++i) {
         show_public_connection(sdp->media[i]->conn);
         for (unsigned k = 0; k < sdp->media[i]->attr_count; ++k)
@@ -169,7 +165,7 @@ void show_public_contact(pjsip_tx_data *tdata, const PublicName &name) {
     // The dialog holds the same URI: this copy alone is for the outside.
     auto *copy = static_cast<pjsip_contact_hdr *>(pjsip_hdr_clone(tdata->pool, contact));
     uri = static_cast<pjsip_sip_uri *>(pjsip_uri_get_uri(copy->uri));
-    uri->host = as_pj(name.host);
+    uri->host = borrow(name.host);
     if (name.port != 0)
         uri->port = static_cast<int>(name.port);
     pj_list_insert_before(contact, copy);
@@ -186,7 +182,7 @@ pj_status_t on_tx(pjsip_tx_data *tdata) {
         if (tdata->msg->type == PJSIP_REQUEST_MSG) {
             auto *via = static_cast<pjsip_via_hdr *>(pjsip_msg_find_hdr(tdata->msg, PJSIP_H_VIA, nullptr));
             if (via != nullptr && is_ours(via->sent_by.host, via->sent_by.port, tdata->tp_info.transport, name->transport_id)) {
-                via->sent_by.host = as_pj(name->host);
+                via->sent_by.host = borrow(name->host);
                 if (name->port != 0)
                     via->sent_by.port = static_cast<int>(name->port);
             }
