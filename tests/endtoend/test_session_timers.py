@@ -15,11 +15,17 @@ CALLS = {
     "81": ("uac-call", "uas-session-refreshed", ("completed", "caller_hangup")),
     "82": ("uac-call", "uas-session-reinvited", ("completed", "caller_hangup")),
     "83": ("uac-wait-bye", "uas-session-expires", ("failed", "session_expired")),
+    "84": ("uac-session-refreshed", "uas-bye", ("completed", "callee_hangup")),
+    "85": ("uac-session-reinvited", "uas-bye", ("completed", "callee_hangup")),
+    "86": ("uac-session-expires", "uas-answer", ("failed", "session_expired")),
 }
 
 
 def test_refreshed_or_expired(tmp_path: Path) -> None:
-    """Refreshed by us after half the interval, by UPDATE or re-INVITE; ended when nobody does; all at one time."""
+    """Refreshed by us after half the interval, by UPDATE or re-INVITE; ended when nobody does; on either leg, at once.
+
+    A scenario that is sent BYE before or after its time, or on one side alone, fails.
+    """
     ports = lease(len(CALLS))
     subject = Subject(tmp_path)
     addresses = {number: ports.first + place for place, number in enumerate(CALLS)}
@@ -31,7 +37,7 @@ def test_refreshed_or_expired(tmp_path: Path) -> None:
         stack.callback(ports.release)
         stack.enter_context(subject)
         applications = {
-            number: stack.enter_context(Sipp(Plan(scenario, port=addresses[number], timeout_s=90)))
+            number: stack.enter_context(Sipp(Plan(scenario, port=addresses[number], length_ms=50000, timeout_s=90)))
             for number, (_, scenario, _) in CALLS.items()
         }
         callers = {
@@ -47,8 +53,25 @@ def test_refreshed_or_expired(tmp_path: Path) -> None:
         cdrs = {number: Bench(subject).cdr(call) for number, call in ended.items()}
         assert subject.stop() == 0
         assert subject.trouble() == []
-    assert len(ended["81"].application.received("UPDATE")) == 1
-    assert len(ended["82"].application.received("INVITE")) == 2
+    # Towards a far end that knows no UPDATE it is a re-INVITE.
+    b_updated, b_reinvited, a_updated, a_reinvited = (
+        side.received(method)
+        for side, method in (
+            (ended["81"].application, "UPDATE"),
+            (ended["82"].application, "INVITE"),
+            (ended["84"].caller, "UPDATE"),
+            (ended["85"].caller, "INVITE"),
+        )
+    )
+    assert [len(refreshes) for refreshes in (b_updated, b_reinvited, a_updated, a_reinvited)] == [1, 2, 1, 1]
+    for number, refresh in (("81", b_updated), ("82", b_reinvited), ("84", a_updated), ("85", a_reinvited)):
+        answered = ended[number].caller.received(200)[0].time_s
+        assert 44 < refresh[-1].time_s - answered < 55, number
+        assert (refresh[-1].header("Session-Expires") or "").startswith("90;refresher=")
+    for number in ("83", "86"):
+        answered = ended[number].caller.received(200)[0].time_s
+        for side in (ended[number].caller, ended[number].application):
+            assert 59 < side.received("BYE")[0].time_s - answered < 70, number
     for number, (_, _, ending) in CALLS.items():
         assert (cdrs[number]["result"], cdrs[number]["reason"]) == ending
 
