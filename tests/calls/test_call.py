@@ -111,12 +111,19 @@ def test_early_media_of_a_target_that_failed_is_forgotten() -> None:
 
 
 def test_a_hold_before_the_call_is_up_is_passed_on_when_it_is() -> None:
-    call = after(*ANSWERED, DirectionAsked(Side.A, Direction.SENDONLY))
+    call = after(*ANSWERED, LegMediaActive(Side.A), DirectionAsked(Side.A, Direction.SENDONLY))
     assert call.handle(LegConfirmed(), 103.0) == [Reinvite(Side.B, Direction.SENDONLY)]
 
 
+def test_an_ack_without_the_answer_to_our_offer_ends_the_call() -> None:
+    call = after(*ANSWERED)
+    actions = call.handle(LegConfirmed(), 103.0)
+    assert call.termination == Termination("failed", "no_sdp_answer")
+    assert [action.side for action in actions if isinstance(action, HangUpLeg)] == [Side.A, Side.B]
+
+
 def test_a_session_that_was_not_refreshed_has_expired() -> None:
-    call = after(*ANSWERED, LegConfirmed())
+    call = after(*UP)
     call.handle(LegEnded(Side.A, 408, "", expired=True), 200.0)
     assert call.termination == Termination("failed", "session_expired")
 

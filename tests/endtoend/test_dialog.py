@@ -132,6 +132,13 @@ def test_delayed_offer(bench: Bench, tmp_path: Path) -> None:
     assert heard(kept, 0.4, 1.3) == (True, True)
 
 
+def test_delayed_offer_unanswered(bench: Bench) -> None:
+    """An ACK without the answer to our offer ends the call on both sides: it could never have the caller's audio."""
+    call = bench.call("uac-delayed-offer-unanswered", "uas-answer")
+    cdr = bench.cdr(call)
+    assert (cdr["result"], cdr["reason"]) == ("failed", "no_sdp_answer")
+
+
 # Glare and refusals ---------------------------------------------------------------------------------------------------
 
 
