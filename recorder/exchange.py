@@ -15,7 +15,7 @@ import structlog
 from recorder import native
 from recorder.calls.admission import Admission, Room
 from recorder.calls.cdr import CallDetailRecord
-from recorder.calls.events import CallAdmitted, CallRefused, HangUpRequested, Invite, Side
+from recorder.calls.events import CallAdmitted, CallRefused, Direction, HangUpRequested, Invite, Side
 from recorder.calls.routing import Decision, Identity, Router
 from recorder.calls.termination import of_refusal
 from recorder.calls.transfer import Replaced, replaced
@@ -60,7 +60,7 @@ class Exchange:
         if "replaces" in invite.headers:
             self._take_over(leg, invite)
             return
-        event, decision = self._judge(invite)
+        event, decision = self._judge(invite, leg.direction)
         identity = decision.identity if decision else Identity("unknown", "unknown", new_dialog_id())
         identity = self._checked(identity)
         session = Session(self._services, leg, invite, decision, identity, self._released, self)
@@ -124,7 +124,7 @@ class Exchange:
         """Take note of what the machine has left."""
         self._watched = replace(watched, legs=self._services.endpoint.leg_count)
 
-    def _judge(self, invite: Invite) -> tuple[CallAdmitted | CallRefused, Decision | None]:
+    def _judge(self, invite: Invite, direction: Direction) -> tuple[CallAdmitted | CallRefused, Decision | None]:
         refused = self._services.metrics.calls_refused
         try:
             decision = self._router.decide(invite)
@@ -144,7 +144,7 @@ class Exchange:
         if recorded:
             decision = replace(decision, unrecorded_because=self.admission.storage_trouble(room))
         targets = self._services.health.in_order(decision.targets, time.monotonic())
-        return CallAdmitted(targets, decision.follow_redirects), decision
+        return CallAdmitted(targets, decision.follow_redirects, direction), decision
 
     # Transfers ----------------------------------------------------------------------------------------------------
 

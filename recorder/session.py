@@ -175,8 +175,8 @@ class Session:
 
     def _perform(self, action: Action) -> None:
         match action:
-            case DialLeg(target):
-                self._dial(target)
+            case DialLeg(target, direction):
+                self._dial(target, direction)
             case LookUpTarget(target):
                 self._look_up(target)
             case AbandonLeg():
@@ -229,14 +229,14 @@ class Session:
             case ReleaseCall():
                 self._release()
 
-    def _dial(self, target: Target) -> None:
+    def _dial(self, target: Target, direction: Direction) -> None:
         if (before := self._legs.get(Side.B)) is not None:
             before.listener = None
         assert self.decision is not None
         endpoint = self.services.endpoint
         home = endpoint.home(target.uri, target.address)
         dialing = self.services.transparency.dialing(self.invite, self.decision, target, home)
-        self._legs[Side.B] = endpoint.dial(self.post, dialing, self._legs[Side.A])
+        self._legs[Side.B] = endpoint.dial(self.post, dialing, self._legs[Side.A], direction)
 
     def _from(self, side: Side) -> Headers:
         """What a leg's far end has just said, as far as it is for the other leg."""

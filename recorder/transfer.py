@@ -14,7 +14,7 @@ import structlog
 
 from recorder import native
 from recorder.calls.dialing import Dialing
-from recorder.calls.events import Event, InfoReceived, LegEnded, Side
+from recorder.calls.events import Direction, Event, InfoReceived, LegEnded, Side
 from recorder.calls.routing import Decision
 from recorder.calls.targets import Address, Target
 from recorder.calls.transfer import (
@@ -96,6 +96,7 @@ class _Running:
     dialing: Dialing | None = None
     subscription: str | None = None  # the Event of its NOTIFYs; None when nobody listens
     new: Leg | None = None
+    told: Direction = Direction.SENDRECV  # which way audio goes, as far as `new` knows
     kept: LegEnded | None = None  # the old leg's end, which the call has not been told of
     alarm: Any = None
 
@@ -269,7 +270,8 @@ class Transfers:
         )
         staying = self.session.leg(running.story.leaving.other)
         assert staying is not None
-        running.new = endpoint.dial(self._heard, to, staying)
+        running.told = staying.direction
+        running.new = endpoint.dial(self._heard, to, staying, running.told)
 
     def _looked_up(self, running: _Running, target: Target, found: Sequence[Address]) -> None:
         if running is not self._running:
@@ -282,7 +284,7 @@ class Transfers:
     def _take_place(self, running: _Running) -> None:
         assert running.new is not None
         running.story.new_sip_call_id = running.new.sip_call_id
-        self.session.replace_leg(running.story.leaving, running.new)
+        self.session.replace_leg(running.story.leaving, running.new, running.told)
         running.old.hang_up(200)
 
     def _conclude(self, running: _Running, result: str, sip_status: int, alone: bool) -> None:

@@ -12,9 +12,13 @@ from recorder.calls.termination import Termination
 
 @dataclass(frozen=True, slots=True)
 class DialLeg:
-    """Make the B leg, and send its INVITE to `target`. A B leg of before is no longer the call's."""
+    """Make the B leg, and send its INVITE to `target`: its offer says which way audio is to go.
+
+    A B leg of before is no longer the call's.
+    """
 
     target: Target
+    direction: Direction = Direction.SENDRECV
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,8 @@ class Call:
         self.state = State.DIALING
         self._waiting = list(event.targets)
         self._follow_redirects = event.follow_redirects
+        self._holding[Side.A].asked(event.direction)
+        self._holding[Side.B].want(event.direction)
         return [StartTimer(Timer.RING, self.limits.ring_timeout_s), *self._try_next(now)]
 
     def _try_next(self, now: float) -> Actions:
@@ -149,14 +151,14 @@ class Call:
         self._media.discard(Side.B)
         self._ringing = None
         self._holding[Side.A].want(Direction.SENDRECV)
-        self._holding[Side.B].asked(Direction.SENDRECV)
+        direction = self._holding[Side.B].offer()
         timer = StartTimer(Timer.SETUP, target.setup_timeout_s or self.limits.setup_timeout_s)
         if target.lookup is not None:
             self._gone.add(Side.B)
             return [timer, LookUpTarget(target)]
         self._gone.discard(Side.B)
         self._dialed = True
-        return [DialLeg(target), timer]
+        return [DialLeg(target, direction), timer]
 
     def _looked_up(self, event: TargetLookedUp, now: float) -> Actions:
         target = self.attempts[-1].target
@@ -208,6 +210,9 @@ class Call:
         return [AnswerLeg(), StartRecording(), *self._join(), *timers]
 
     def _confirm(self, _event: LegConfirmed, now: float) -> Actions:
+        if Side.A not in self._media:
+            # Our 200 held an offer, whose answer belongs into the ACK (RFC 3261, section 13.2.1): none will come now.
+            return self._end(Termination("failed", "no_sdp_answer"), now, 200, "")
         self.state = State.UP
         self.confirmed_at = now
         return [action for holding in self._holding.values() for action in holding.begin()]

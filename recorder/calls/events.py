@@ -73,11 +73,13 @@ class Invite:
 class CallAdmitted:
     """An INVITE has passed admission; `targets`, at least one, are to be tried in this order.
 
-    `follow_redirects`: a 3xx leads on to its contacts; otherwise it is the caller's to follow.
+    `follow_redirects`: a 3xx leads on to its contacts; otherwise it is the caller's to follow. `direction`: which way
+    audio is to go by the caller's offer.
     """
 
     targets: tuple[Target, ...]
     follow_redirects: bool = False
+    direction: Direction = Direction.SENDRECV
 
 
 @dataclass(frozen=True, slots=True)

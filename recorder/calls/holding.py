@@ -42,6 +42,11 @@ class Holding:
         self._up = True
         return self._settle()
 
+    def offer(self) -> Direction:
+        """Another far end is sent an INVITE, whose offer says what is wanted; it has asked for nothing yet."""
+        self.told, self._asked = self.wanted, Direction.SENDRECV
+        return self.told
+
     def want(self, direction: Direction) -> list[Action]:
         """The other leg's far end has asked for `direction`."""
         self.wanted = direction

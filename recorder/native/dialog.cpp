@@ -1,5 +1,6 @@
 #include "dialog.hpp"
 
+#include "formats.hpp"
 #include "pj.hpp"
 #include "relay.hpp"
 
@@ -106,9 +107,15 @@ pjsip_module hold_module = [] {
 
 pjsua_call *call_of(int call_id) { return is_call_id(call_id) ? &pjsua_var.calls[call_id] : nullptr; }
 
-const pjmedia_sdp_media *audio_of(const pjsua_call &call, const pjmedia_sdp_session &sdp) {
-    const auto index = static_cast<unsigned>(call.audio_idx);
-    return call.audio_idx >= 0 && index < sdp.media_count ? sdp.media[index] : nullptr;
+// What the far end has said last: an offer that has no answer yet, otherwise what has been agreed.
+const pjmedia_sdp_session *remote_sdp(pjmedia_sdp_neg *negotiator, bool &is_offer) {
+    const pjmedia_sdp_session *remote = nullptr;
+    const pjmedia_sdp_neg_state state = pjmedia_sdp_neg_get_state(negotiator);
+    is_offer = state == PJMEDIA_SDP_NEG_STATE_REMOTE_OFFER || state == PJMEDIA_SDP_NEG_STATE_WAIT_NEGO;
+    const pj_status_t status = is_offer ? pjmedia_sdp_neg_get_neg_remote(negotiator, &remote)
+                                        : pjmedia_sdp_neg_get_active_remote(negotiator, &remote);
+    is_offer |= status == PJ_SUCCESS && !pjmedia_sdp_neg_was_answer_remote(negotiator);
+    return status == PJ_SUCCESS ? remote : nullptr;
 }
 
 } // namespace
@@ -124,16 +131,14 @@ void install_dialog() {
 std::optional<std::string> asked_direction(int call_id) {
     require_sip_thread();
     const pjsua_call *call = call_of(call_id);
-    const pjmedia_sdp_session *remote = nullptr;
-    if (call == nullptr || call->inv == nullptr || call->inv->neg == nullptr ||
-        pjmedia_sdp_neg_get_active_remote(call->inv->neg, &remote) != PJ_SUCCESS)
+    if (call == nullptr || call->inv == nullptr || call->inv->neg == nullptr)
         return std::nullopt;
-    const pjmedia_sdp_media *audio = audio_of(*call, *remote);
+    bool is_offer = false;
+    const pjmedia_sdp_media *audio = audio_of(call_id, remote_sdp(call->inv->neg, is_offer));
     if (audio == nullptr || audio->desc.port == 0)
         return std::nullopt;
     // An answer may say no more than the offer allowed (RFC 3264, section 6.1): it is no wish of its own then.
-    if (pjmedia_sdp_neg_was_answer_remote(call->inv->neg) &&
-        call->media[call->audio_idx].def_dir != PJMEDIA_DIR_ENCODING_DECODING)
+    if (!is_offer && call->audio_idx >= 0 && call->media[call->audio_idx].def_dir != PJMEDIA_DIR_ENCODING_DECODING)
         return std::nullopt;
     const char *direction = stated_direction(*audio);
     return direction != nullptr ? direction : name_of(PJMEDIA_DIR_ENCODING_DECODING);

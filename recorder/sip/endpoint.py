@@ -20,7 +20,7 @@ import structlog
 from recorder import native, threads
 from recorder.calls.admission import PORTS_PER_LEG
 from recorder.calls.dialing import Dialing
-from recorder.calls.events import DigitReceived, InfoReceived, Invite, MediaTimedOut, ReinviteEnded, Side
+from recorder.calls.events import DigitReceived, Direction, InfoReceived, Invite, MediaTimedOut, ReinviteEnded, Side
 from recorder.calls.targets import Address, Place
 from recorder.errors import InvalidRequestError
 from recorder.settings import Settings, nameserver
@@ -168,17 +168,17 @@ class Endpoint:
         way = self._transports.towards(uri if address is None else _uri_of(address))
         return way.home if way is not None else self.bound[0]
 
-    def dial(self, listener: Listener, dialing: Dialing, offer_like: Leg) -> Leg:
+    def dial(self, listener: Listener, dialing: Dialing, offer_like: Leg, direction: Direction) -> Leg:
         """Make the leg of a call that goes out, and send its INVITE. It is kept until it is gone.
 
-        Its SDP offer has the codecs of `offer_like`'s far end, in its order.
+        Its SDP offer has the codecs of `offer_like`'s far end, in its order, and says which way audio is to go.
         """
         aim = dialing if dialing.address is None else replace(dialing, target=_uri_of(dialing.address))
         sips = dialing.target.lower().startswith("sips:")
         account, way = self._accounts.aimed(aim, self._transports, sips)
         leg = Leg(account, Side.B, listener, self._remember, self._forget)
         if way is not None:
-            leg.dial(dialing, way.home, offer_like)
+            leg.dial(dialing, way.home, offer_like, direction)
         else:
             leg.cannot_dial(dialing.target, "no entry of sip.listen has its transport and address family")
         return leg
@@ -355,6 +355,7 @@ class Endpoint:
             if not leg.gone:
                 native.claim_info(call_id)
                 native.loosen(call_id)
+                leg.read_offer()
             try:
                 invite = translate.invite(message, source, time_ms, trunk)
             except InvalidRequestError as error:

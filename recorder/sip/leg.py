@@ -33,6 +33,12 @@ _log = structlog.get_logger()
 Listener = Callable[[Event], None]
 _NOT_HEARD = (pj.PJSIP_EVENT_TIMER, pj.PJSIP_EVENT_TRANSPORT_ERROR)
 
+# As pjmedia names them: ENCODING is "we are heard", DECODING "we hear".
+_MEDIA_DIRECTIONS = {
+    Direction.SENDONLY: pj.PJMEDIA_DIR_ENCODING,
+    Direction.RECVONLY: pj.PJMEDIA_DIR_DECODING,
+    Direction.INACTIVE: pj.PJMEDIA_DIR_NONE,
+}
 _EXPIRED = "No session refresh received."  # what pjsip's session timer says when it ends a session
 
 
@@ -91,12 +97,15 @@ class Leg:
 
     # What the shell asks of a leg ---------------------------------------------------------------------------------
 
-    def dial(self, dialing: Dialing, home: str, offer_like: Leg) -> None:
+    def dial(self, dialing: Dialing, home: str, offer_like: Leg, direction: Direction) -> None:
         """Send the INVITE, from our own address `home`. A failure to send becomes LegEnded, as a refusal would.
 
-        It offers what `offer_like`'s far end has offered.
+        It offers what `offer_like`'s far end has offered, and says which way audio is to go.
         """
         prm = _audio_only()
+        if direction is not Direction.SENDRECV:
+            prm.opt.flag |= pj.PJSUA_CALL_SET_MEDIA_DIR
+            prm.opt.mediaDir.append(_MEDIA_DIRECTIONS[direction])
         user = f"{quote(dialing.calling, safe=USER_SAFE)}@" if dialing.calling else ""
         display = f"{quoted(dialing.display)} " if dialing.display else ""
         prm.txOption.localUri = f"{display}<sip:{user}{dialing.host or home}>"
@@ -147,6 +156,10 @@ class Leg:
     def direction(self) -> Direction:
         """What its far end has last asked for."""
         return self._direction
+
+    def read_offer(self) -> None:
+        """Take note of what the INVITE that came in asks for, before it is answered."""
+        self._direction = Direction(native.asked_direction(self.call_id) or Direction.SENDRECV)
 
     def take_headers(self) -> list[tuple[str, str]]:
         """What the far end's last message about the call said that is to be passed on; once."""

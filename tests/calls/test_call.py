@@ -115,6 +115,16 @@ def test_a_hold_before_the_call_is_up_is_passed_on_when_it_is() -> None:
     assert call.handle(LegConfirmed(), 103.0) == [Reinvite(Side.B, Direction.SENDONLY)]
 
 
+def test_every_target_is_offered_the_direction_that_the_caller_asks_for_by_then() -> None:
+    call = new_call()
+    assert DialLeg(ONE, Direction.SENDONLY) in call.handle(CallAdmitted((ONE, TWO), direction=Direction.SENDONLY), 100.0)
+    call.handle(DirectionAsked(Side.A, Direction.INACTIVE), 101.0)
+    assert DialLeg(TWO, Direction.INACTIVE) in call.handle(LegEnded(Side.B, 503, ""), 102.0)
+    for event in (LegAnswered(), LegMediaActive(Side.B), LegMediaActive(Side.A)):
+        call.handle(event, 103.0)
+    assert call.handle(LegConfirmed(), 104.0) == []
+
+
 def test_an_ack_without_the_answer_to_our_offer_ends_the_call() -> None:
     call = after(*ANSWERED)
     actions = call.handle(LegConfirmed(), 103.0)

@@ -83,14 +83,31 @@ def test_hold(bench: Bench, tmp_path: Path, caller: str, application: str, direc
     assert heard(kept, end + 0.4, end + 1.0) == (True, True)
 
 
-def test_one_way(bench: Bench, tmp_path: Path) -> None:
-    """A call that goes one way from its first INVITE on: both know it, and neither gets a re-INVITE."""
-    call = bench.call("uac-one-way", "uas-one-way", seconds=1.2, **steady(tmp_path))
-    assert directions(call.caller.received(200)) == ["recvonly"]
-    assert len(call.application.received("INVITE")) == 1
+ONE_WAY = [
+    ("sendonly", "recvonly", (True, False)),
+    ("recvonly", "sendonly", (False, True)),
+    ("inactive", "inactive", (False, False)),
+]
+
+
+@pytest.mark.parametrize(("offered", "answered", "expected"), ONE_WAY)
+def test_one_way(bench: Bench, tmp_path: Path, offered: str, answered: str, expected: tuple[bool, bool]) -> None:
+    """A call that goes one way from its first INVITE on: both know it from the start, and neither gets a re-INVITE."""
+    plans = steady(tmp_path)
+    voice = ('<nop><action><exec rtp_stream="callee.ulaw,-1,0,PCMU/8000"/></action></nop>\n', "")
+    plans["caller_plan"]["edit"] = [("a=sendonly", f"a={offered}")]
+    plans["application_plan"]["edit"] = [("a=recvonly", f"a={answered}")]
+    if not expected[0]:
+        plans["caller_plan"]["edit"].append((voice[0].replace("callee", "caller"), ""))
+    if expected[1]:
+        silent = '  <recv request="ACK"/>\n'
+        plans["application_plan"]["edit"].append((silent, f"{silent}  {voice[0]}"))
+    call = bench.call("uac-one-way", "uas-one-way", seconds=1.2, **plans)
+    assert directions(call.application.received("INVITE")) == [offered]
+    assert directions(call.caller.received(200)) == [answered]
     kept = bench.kept(call)
     check_length(call, kept)
-    assert heard(kept, 0.3, 1.0) == (True, False)
+    assert heard(kept, 0.3, 1.0) == expected
 
 
 def test_hold_music(bench: Bench) -> None:
@@ -222,8 +239,8 @@ def test_held_muted(bench: Bench, tmp_path: Path) -> None:
 
 def test_third_party(bench: Bench, tmp_path: Path) -> None:
     """An INVITE that has no address for audio yet: the call is made, and both are heard from the re-INVITE on."""
-    call = bench.call("uac-third-party", "uas-held", seconds=1.5, **steady(tmp_path))
-    assert directions(call.application.received("INVITE")) == ["sendrecv", "sendonly", "sendrecv"]
+    call = bench.call("uac-third-party", "uas-resumed", seconds=1.5, **steady(tmp_path))
+    assert directions(call.application.received("INVITE")) == ["sendonly", "sendrecv"]
     kept = bench.kept(call)
     check_length(call, kept)
     end = len(kept.samples) / kept.rate
