@@ -18,7 +18,7 @@ void require(pj_status_t status, const char *what) {
         return;
     char text[PJ_ERR_MSG_SIZE];
     const pj_str_t message = pj_strerror(status, text, sizeof text);
-    throw std::runtime_error(std::string(what) + ": " + text(message));
+    throw std::runtime_error(std::string(what) + ": " + std::string(view(message)));
 }
 
 bool is_pjsua_up() { return pjsua_get_state() >= PJSUA_STATE_INIT && pjsua_var.mconf != nullptr; }
