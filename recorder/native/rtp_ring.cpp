@@ -252,9 +252,10 @@ std::int64_t RtpRing::open_gate(std::int64_t now, std::int64_t after) noexcept {
     const std::lock_guard lock(gate_);
     if (shut_.empty() || shut_.back().second != INT64_MAX)
         return now;
-    shut_.back().second = now + after;
-    open_from_.store(now + after, std::memory_order_release);
-    return now + after;
+    opens_ = std::max(opens_, now + after); // a gate shut again meanwhile opens no earlier than was promised first
+    shut_.back().second = opens_;
+    open_from_.store(opens_, std::memory_order_release);
+    return opens_;
 }
 
 bool RtpRing::gated(std::int64_t now) const noexcept {

@@ -105,6 +105,7 @@ class RtpRing {
 
     mutable std::mutex gate_; // between whoever moves the gate and the writer; the media thread never takes it
     std::vector<Span> shut_;  // in order; the last may be open-ended
+    std::int64_t opens_ = 0;  // the last position promised
 };
 
 } // namespace recorder

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recorder.native import RtpTap
@@ -169,6 +169,7 @@ def test_a_senders_clock_that_is_off_never_drifts_away(ppm: int) -> None:
     assert worst < 80
 
 
+@example([("shut", 0), ("open", 400), ("shut", 0)])
 @given(st.lists(st.tuples(st.sampled_from(["shut", "open", "tick"]), st.integers(0, 400)), max_size=40))
 def test_what_is_behind_the_gate_is_never_heard(script: list[tuple[str, int]]) -> None:
     tap = new_tap()
