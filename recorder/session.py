@@ -62,6 +62,7 @@ from recorder.calls.termination import Termination
 from recorder.errors import IllegalEventError
 from recorder.identifiers import RecordingName
 from recorder.library.keeper import EndedCall, Keeper
+from recorder.library.manifest import Parties
 from recorder.media.recording import Recording
 from recorder.media.writer import Writer
 from recorder.metrics import Metrics
@@ -286,7 +287,8 @@ class Session:
         if self.take is None and self.decision is not None and self.decision.unrecorded_because is None:
             identity = self.identity
             name = RecordingName(identity.group_id, identity.account_id, self.invite.time_ms, identity.dialog_id)
-            self.take = Take(name, self.services.settings)
+            parties = Parties(calling=self.invite.calling, called=self.invite.called)
+            self.take = Take(name, self.services.settings, self.decision.account, parties)
         for side, leg in self._legs.items():
             if self.take is not None and leg.slot >= 0:
                 self.take.attach(side, leg.call_id, leg.slot)

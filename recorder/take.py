@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -24,7 +25,8 @@ from recorder.library.manifest import (
     WrittenFile,
 )
 from recorder.media.recording import Recording
-from recorder.settings import Settings
+from recorder.settings import Account, Settings
+from recorder.tags import Tags
 
 FRAMES_PER_SECOND = 50  # the bridge's tick is 20 ms
 RTP_RATE_HZ = 8000  # G.711, which is recorded from its packets
@@ -39,14 +41,28 @@ class Take:
     """The recording of one call, from its answer to its end.
 
     It may be made, and its taps attached, before the answer: they stay shut until `begin`.
+
+    Args:
+        name: its identity.
+        settings: of the recorder.
+        account: whose call it is; None: nobody's, so all that an account may set is at its default.
+        parties: who began the call.
     """
 
-    def __init__(self, name: RecordingName, settings: Settings) -> None:
+    def __init__(
+        self,
+        name: RecordingName,
+        settings: Settings,
+        account: Account | None = None,
+        parties: Parties = Parties(),  # noqa: B008 - immutable
+    ) -> None:
         rate = settings.media.clock_rate_hz
         redaction = settings.redaction
         self.name = name
         self.file_name = f"{name.stem}.wav"
         self.end_position: int | None = None
+        self._account = account
+        self._parties = parties
         self._folder = settings.recording.folder
         self._rate = rate
         self._guard_before = rate * redaction.guard_before_ms // 1000
@@ -71,6 +87,12 @@ class Take:
 
     def begin(self, origin: int, steps: Iterable[str]) -> Recording:
         """The call is answered: the file starts at position `origin`, now. `steps` are muted already."""
+        tags = Tags(
+            dialog_id=self.name.dialog_id,
+            calling=self._parties.calling or "",
+            called=self._parties.called or "",
+            start_ms=time.time_ns() // 1_000_000,
+        )
         self._recording = Recording(
             self._folder / self.file_name,
             self._rate,
@@ -80,6 +102,7 @@ class Take:
             guard_before_samples=self._guard_before,
             guard_after_samples=self._guard_after,
             tolerance_samples=round(self._rate * TOLERANCE_S),
+            tags=tags,
         )
         steps = list(steps)
         self._muted = bool(steps)

@@ -40,6 +40,7 @@ class Decision:
         targets: where to, in the order to try them, at least one.
         called, calling: the numbers that the B leg's INVITE says; rewritten if the route says so.
         unrecorded_because: None for a call to be recorded, otherwise the reason in a word.
+        account: whose call it is, if it is anyone's.
         follow_redirects: whether a 3xx of a target is followed, and not handed back.
     """
 
@@ -51,6 +52,7 @@ class Decision:
     identity: Identity
     unrecorded_because: str | None
     follow_redirects: bool = False
+    account: Account | None = None
 
 
 class Router:
@@ -76,20 +78,22 @@ class Router:
         path = next((path for path in self._routes if path.rule.matches(trunk, invite)), None)
         if path is None:
             raise NoRouteError(f"no route matches a call from trunk {trunk} to {invite.called!r}")
-        identity, because = self._identity(trunk, headers, invite)
+        identity, because, account = self._identity(trunk, headers, invite)
         called, calling = path.called(invite.called), path.calling(invite.calling)
         user = quote(called, safe=USER_SAFE)
         targets = tuple(
             replace(target, uri=target.uri.replace("{user}@", f"{user}@" if user else "").replace("{user}", user))
             for target in in_order(path.targets, self._random)
         )
-        return Decision(trunk, path.name, targets, called, calling, identity, because, path.follows)
+        return Decision(trunk, path.name, targets, called, calling, identity, because, path.follows, account)
 
     def may_transfer(self, trunk: str) -> bool:
         """Whether calls of this trunk may be transferred."""
         return trunk in self._transferring
 
-    def _identity(self, trunk: str, headers: IdentityHeaders, invite: Invite) -> tuple[Identity, str | None]:
+    def _identity(
+        self, trunk: str, headers: IdentityHeaders, invite: Invite
+    ) -> tuple[Identity, str | None, Account | None]:
         replaced: list[tuple[str, str]] = []
 
         def taken(header: str | None, field: str) -> str | None:
@@ -113,7 +117,7 @@ class Router:
             group_id = group_id or account.group
             account_id = account_id or account.id
         identity = Identity(group_id or "unknown", account_id or "unknown", dialog_id, tuple(replaced))
-        return identity, because
+        return identity, because, account
 
     def _account(self, trunk: str, invite: Invite, account_id: str | None) -> Account | None:
         named = self._account_by_id.get(account_id) if account_id else None

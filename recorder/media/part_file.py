@@ -1,8 +1,8 @@
 """The file of a recording: `<name>.wav.part` while it grows, `<name>.wav` once it is whole and durable.
 
-No file is ever replaced, neither at the start nor at the end. Every write is in the kernel when it returns (libsndfile
-keeps no buffer for PCM), so a process that dies loses nothing that was written; only the sizes in the header are stale
-then, which `repair` sets right.
+The `.part` is always a 16-bit PCM WAV, which is appended to, skipped in, erased in and cut, through a `ByteStore`. No
+file is ever replaced, neither at the start nor at the end. Every write is in the kernel when it returns, so a process
+that dies loses nothing that was written; only the sizes in the header are stale then, which `repair` sets right.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import fcntl
 import hashlib
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import soundfile
-
+from recorder.byte_store import PLAIN, ByteStore, Storage
 from recorder.errors import StorageError
 from recorder.media.source import Samples
-from recorder.media.wav_header import HEADER_BYTES, MAX_FILE_BYTES, WavHeader
+from recorder.media.wav_header import HEADER_BYTES, PCM, WavHeader
+from recorder.tags import Tags
 
 PART_SUFFIX = ".part"
 _WAV_SUFFIX = ".wav"
@@ -30,42 +30,44 @@ _ERASE_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A finished recording: durable, under its final name. `samples` are of one channel; `sha256` is of the file."""
+    """A finished recording: durable, under its final name.
+
+    `samples` are of one channel; `bytes` and `sha256` are of the file as it is on the disk.
+    """
 
     path: Path
     samples: int
     duration_s: float
     bytes: int
     sha256: str
+    tags: Tags
 
 
 class PartFile:
-    """A WAV file (16-bit PCM) that is being written. Made by `create`.
+    """A recording's file that is being written. Made by `create`.
 
     One thread at a time: the writer's, then the one that commits. Every method but `abandon` raises StorageError when
     the disk refuses; the file can be used further, and committed, after that.
     """
 
-    def __init__(self, final_path: Path, descriptor: int, header: WavHeader) -> None:
+    def __init__(self, final_path: Path, store: ByteStore, header: WavHeader) -> None:
         self.final_path = final_path
         self.path = part_path(final_path)
-        self._descriptor = descriptor
+        self._store = store
         self._header = header
         self._samples = 0
-        self._moved = False  # libsndfile's position is not ours any more
         self._written: WrittenFile | None = None
-        self._file = soundfile.SoundFile(
-            descriptor,
-            "w",
-            samplerate=header.rate_hz,
-            channels=header.channels,
-            subtype="PCM_16",
-            format="WAV",
-            closefd=False,  # we fsync after libsndfile has closed
-        )
 
     @classmethod
-    def create(cls, final_path: Path, clock_rate_hz: int, channels: int = 1) -> PartFile:
+    def create(
+        cls,
+        final_path: Path,
+        clock_rate_hz: int,
+        channels: int = 1,
+        *,
+        tags: Tags = Tags(),  # noqa: B008 - immutable
+        storage: Storage = PLAIN,
+    ) -> PartFile:
         """Open `<final_path>.part` for a recording that will become `final_path` (`….wav`).
 
         Raises:
@@ -75,7 +77,7 @@ class PartFile:
         if os.path.lexists(final_path):
             raise StorageError(f"{final_path}: is there already, and a recording never replaces another")
         try:
-            descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+            descriptor = _open(part, os.O_CREAT | os.O_EXCL)
         except FileExistsError:
             raise StorageError(
                 f"{part}: is there already; a recording never replaces another, `recorder recover` makes it a file"
@@ -83,15 +85,17 @@ class PartFile:
         except OSError as error:
             raise _refused(part, "cannot be made", error) from error
         try:
-            _lock(part, descriptor)
-            header = WavHeader(clock_rate_hz, channels, 0)
-            # Before libsndfile writes the same, because it does not report what hinders it.
-            _write_all(descriptor, header.pack(), 0)
-            return cls(final_path, descriptor, header)
-        except (OSError, StorageError, soundfile.SoundFileError) as error:
+            store = storage.create(descriptor)
+            header = WavHeader(clock_rate_hz, channels, tags=tags)
+            try:
+                store.write_at(0, header.pack())
+            except OSError:
+                _close(store)
+                raise
+        except (OSError, StorageError) as error:
             part.unlink(missing_ok=True)
-            os.close(descriptor)
             raise _refused(part, "cannot be begun", error) from error
+        return cls(final_path, store, header)
 
     @property
     def samples(self) -> int:
@@ -103,96 +107,66 @@ class PartFile:
 
         When it raises, `self.samples` tells how many were kept.
         """
-        count = samples.size // self._header.channels
-        if self._offset(self._samples + count) > MAX_FILE_BYTES:
-            raise StorageError(f"{self.path}: is full: a WAV file holds 4 GiB")
+        count, offset = samples.size // self._header.channels, self._offset(self._samples)
         try:
-            if self._moved:
-                self._file.seek(self._samples)
-                self._moved = False
-            self._file.buffer_write(samples, "int16")
-        except (soundfile.SoundFileError, AssertionError):  # soundfile asserts that all was written
-            self._moved = True
-            self._complete(samples, os.lseek(self._descriptor, 0, os.SEEK_CUR))
+            self._store.write_at(offset, samples.tobytes())
+        except OSError as error:
+            self._samples += self._kept(offset, count)
+            raise _refused(self.path, "cannot be written", error) from error
         self._samples += count
 
     def skip(self, count: int) -> None:
         """Go on `count` samples later. What is between reads as silence and takes no room on most file systems."""
         self._samples += count
-        self._moved = True
 
     def erase(self, start: int, stop: int) -> None:
         """Overwrite samples [start, stop) with silence, as far as the file has them."""
-        end = min(self._offset(stop), os.fstat(self._descriptor).st_size)
         offset = self._offset(max(0, start))
         try:
+            end = min(self._offset(stop), self._store.size)
             while offset < end:
                 step = min(end - offset, _ERASE_BYTES)
-                _write_all(self._descriptor, bytes(step), offset)
+                self._store.write_at(offset, bytes(step))
                 offset += step
         except OSError as error:
             raise _refused(self.path, "cannot be erased in part", error) from error
 
     def set_length(self, samples: int) -> None:
         """Cut the file, or extend it with silence, to exactly so many samples of one channel."""
-        if self._offset(samples) > MAX_FILE_BYTES:
-            raise StorageError(f"{self.path}: cannot be {samples} samples long: a WAV file holds 4 GiB")
-        self._moved = True
         try:
-            os.ftruncate(self._descriptor, self._offset(samples))
+            self._store.truncate(self._offset(samples))
         except OSError as error:
             raise _refused(self.path, "cannot be brought to its length", error) from error
         self._samples = samples
 
-    def close(self) -> None:
-        """Bring the file to its length and its header up to date. Slow: libsndfile syncs as it closes. Idempotent."""
-        if self._file.closed:
-            return
-        self.set_length(self._samples)
-        with suppress(soundfile.SoundFileError):  # the header is looked at again below
-            self._file.close()
-        try:
-            _set_sizes(self._descriptor, self._header)
-        except OSError as error:
-            raise _refused(self.path, "cannot be closed", error) from error
-
     def commit(self) -> WrittenFile:
-        """Make the file durable under its final name, and let go of it. May be called again after it raised.
+        """Make the file durable under its final name, and let go of it. Slow. May be called again after it raised.
 
         Raises:
             StorageError: the disk refused, or the final name has been taken meanwhile. The `.part` is still there.
         """
         if self._written is None:
-            self.close()
-            self._written = _make_final(self._descriptor, self._header, self.path, self.final_path)
-            os.close(self._descriptor)
+            self.set_length(self._samples)
+            self._written = _finish(self._store, self._header, self.path, self.final_path)
+            _close(self._store)
         return self._written
 
     def abandon(self) -> None:
         """Let go of the file as it is. It stays a `.part`, and `repair` can make a recording of it."""
-        if self._written is None:
-            with suppress(soundfile.SoundFileError):
-                self._file.close()
-            with suppress(OSError):
-                os.close(self._descriptor)
+        _close(self._store)
 
     def _offset(self, samples: int) -> int:
         return HEADER_BYTES + samples * self._header.frame_bytes
 
-    def _complete(self, samples: Samples, reached: int) -> None:
-        """Write by hand what libsndfile left of a block: either it works now, or the error has a name."""
-        start = self._offset(self._samples)
-        content = samples.tobytes()
-        done = min(max(reached - start, 0), len(content))
+    def _kept(self, offset: int, count: int) -> int:
+        """How many of `count` samples a write at `offset` has left that failed."""
         try:
-            while done < len(content):
-                done += os.pwrite(self._descriptor, content[done:], start + done)
-        except OSError as error:
-            self._samples += done // self._header.frame_bytes
-            raise _refused(self.path, "cannot be written", error) from error
+            return min(count, max(0, self._store.size - offset) // self._header.frame_bytes)
+        except OSError:
+            return 0
 
 
-def repair(part: Path, clock_rate_hz: int = 8000) -> WrittenFile:
+def repair(part: Path, clock_rate_hz: int = 8000, storage: Storage = PLAIN) -> WrittenFile:
     """Make a recording of a `.part` whose process died: true sizes in its header, then as `PartFile.commit` does.
 
     Args:
@@ -204,20 +178,17 @@ def repair(part: Path, clock_rate_hz: int = 8000) -> WrittenFile:
     """
     final = final_path(part)
     try:
-        descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        store = storage.open(_open(part))
     except OSError as error:
         raise _refused(part, "cannot be opened", error) from error
     try:
-        _lock(part, descriptor)
-        header = _read_header(descriptor, clock_rate_hz)
-        _set_sizes(descriptor, header)
-        return _make_final(descriptor, header, part, final)
+        return _finish(store, _read_header(store, clock_rate_hz), part, final)
     except ValueError as error:
         raise StorageError(f"{part}: {error}; move it out of the way") from None
     except OSError as error:
         raise _refused(part, "cannot be repaired", error) from error
     finally:
-        os.close(descriptor)
+        _close(store)
 
 
 def part_path(final_path: Path) -> Path:
@@ -241,55 +212,71 @@ def _refused(path: Path, what: str, error: Exception) -> StorageError:
     return StorageError(f"{path}: {what}: {reason}; check that its folder is there, writable and not full")
 
 
-def _lock(path: Path, descriptor: int) -> None:
-    """Mark the file as in use for as long as this process lives, so that no other repairs it under its writer."""
+def _open(path: Path, flags: int = 0) -> int:
+    """Open a file and mark it as in use for as long as this process lives, so that no other repairs it meanwhile."""
+    descriptor = os.open(path, flags | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StorageError(f"{path}: a running recorder is writing it") from None
     except OSError as error:
         # A file system without locks does not keep anyone from recording.
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-            raise
+        if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            return descriptor
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise StorageError(f"{path}: a running recorder is writing it") from None
+        raise
+    return descriptor
 
 
-def _write_all(descriptor: int, content: bytes, offset: int) -> None:
-    done = 0
-    while done < len(content):
-        done += os.pwrite(descriptor, content[done:], offset + done)
+def _close(store: ByteStore) -> None:
+    with suppress(OSError):  # what had to be durable has been synced
+        store.close()
 
 
-def _read_header(descriptor: int, clock_rate_hz: int) -> WavHeader:
-    content = os.pread(descriptor, HEADER_BYTES, 0)
-    cut_short = len(content) < HEADER_BYTES and b"RIFF".startswith(content[:4])
-    if cut_short or not any(content):  # it never reached the disk, or not as a whole
-        return WavHeader(clock_rate_hz, 1, 0)
-    return WavHeader.unpack(content)
-
-
-def _set_sizes(descriptor: int, header: WavHeader) -> None:
-    """Cut an incomplete last sample and make the header tell the file's true length."""
-    samples = max(0, os.fstat(descriptor).st_size - HEADER_BYTES) // header.frame_bytes
-    data_bytes = samples * header.frame_bytes
-    os.ftruncate(descriptor, HEADER_BYTES + data_bytes)
-    content = WavHeader(header.rate_hz, header.channels, data_bytes).pack()
-    if os.pread(descriptor, HEADER_BYTES, 0) != content:
-        _write_all(descriptor, content, 0)
-
-
-def _make_final(descriptor: int, header: WavHeader, part: Path, final: Path) -> WrittenFile:
+def _read_header(store: ByteStore, clock_rate_hz: int) -> WavHeader:
+    content = store.read_at(0, HEADER_BYTES)
     try:
-        os.fsync(descriptor)
-        with open(descriptor, "rb", closefd=False) as file:
-            file.seek(0)
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        size = os.fstat(descriptor).st_size
-        _rename(descriptor, part, final)
+        header = WavHeader.unpack(content)
+    except ValueError:
+        cut_short = len(content) < HEADER_BYTES and b"RIFF".startswith(content[:4])
+        if cut_short or not any(content):  # it never reached the disk, or not as a whole
+            return WavHeader(clock_rate_hz, 1)
+        raise
+    if header.format_tag != PCM:
+        raise ValueError("is not 16-bit PCM, as every unfinished recording is")
+    return header
+
+
+def _finish(store: ByteStore, header: WavHeader, part: Path, final: Path) -> WrittenFile:
+    """Make a recording of a `.part` that nothing is added to any more."""
+    try:
+        samples = _bring_up_to_date(store, header)
+        store.sync()
+        sha256, size = _checksum(store.descriptor)
+        _rename(store.descriptor, part, final)
         _sync_folder(final.parent)
     except OSError as error:
         raise _refused(part, "cannot be made durable", error) from error
-    samples = (size - HEADER_BYTES) // header.frame_bytes
-    return WrittenFile(final, samples, samples / header.rate_hz, size, sha256)
+    return WrittenFile(final, samples, samples / header.rate_hz, size, sha256, header.tags)
+
+
+def _bring_up_to_date(store: ByteStore, header: WavHeader) -> int:
+    """Cut off a sample that is there in part, and make the header tell the true sizes. Returns how many samples."""
+    samples = max(0, store.size - header.header_bytes) // header.frame_bytes
+    header = replace(header, data_bytes=samples * header.frame_bytes)
+    store.truncate(header.header_bytes + header.data_bytes)
+    content = header.pack()
+    if store.read_at(0, len(content)) != content:
+        store.write_at(0, content)
+    return samples
+
+
+def _checksum(descriptor: int) -> tuple[str, int]:
+    """SHA-256 and size of a file."""
+    with open(descriptor, "rb", closefd=False) as file:
+        file.seek(0)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256, os.fstat(descriptor).st_size
 
 
 def _rename(descriptor: int, part: Path, final: Path) -> None:

@@ -13,12 +13,14 @@ from typing import Literal
 
 import structlog
 
+from recorder.byte_store import PLAIN, Storage
 from recorder.errors import StorageError
 from recorder.media.mixer import mix
 from recorder.media.part_file import PartFile, WrittenFile
 from recorder.media.redaction import Redactions, Span
 from recorder.media.source import LegName, Samples, SampleSource
 from recorder.media.timeline import Timeline
+from recorder.tags import Tags
 
 _log = structlog.get_logger()
 
@@ -60,6 +62,8 @@ class Recording:
         guard_after_samples: how far a redaction reaches past its end.
         tolerance_samples: held back beyond the guard: how far one leg may fall behind the other, or a redaction be
             late, without loss. Default: 100 ms.
+        tags: what the file says of itself.
+        storage: how files are laid out on the disk.
     """
 
     def __init__(
@@ -73,6 +77,8 @@ class Recording:
         guard_before_samples: int = 0,
         guard_after_samples: int = 0,
         tolerance_samples: int | None = None,
+        tags: Tags = Tags(),  # noqa: B008 - immutable
+        storage: Storage = PLAIN,
     ) -> None:
         self.path = path
         self.clock_rate_hz = clock_rate_hz
@@ -85,6 +91,8 @@ class Recording:
         self._timeline = Timeline(a, b, origin=origin, block_samples=clock_rate_hz)
         tolerance = clock_rate_hz // 10 if tolerance_samples is None else tolerance_samples
         self._hold_back = guard_before_samples + tolerance
+        self._tags = tags
+        self._storage = storage
         self._part: PartFile | None = None
         self._gaps: list[Gap] = []
         self._to_erase: list[tuple[int, int]] = []
@@ -153,7 +161,7 @@ class Recording:
         """
         if self._part is None:
             try:
-                self._part = PartFile.create(self.path, self.clock_rate_hz)
+                self._part = PartFile.create(self.path, self.clock_rate_hz, tags=self._tags, storage=self._storage)
             except StorageError as error:
                 self._note_storage_error(error, self.samples)
         return self._part is not None

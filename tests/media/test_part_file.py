@@ -2,23 +2,31 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import stat
+import struct
+import subprocess
+import wave
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recorder.byte_store import PlainStore
 from recorder.errors import StorageError
-from recorder.media.part_file import PartFile, part_path, repair
-from recorder.media.wav_header import HEADER_BYTES, WavHeader
+from recorder.media.part_file import PartFile, _bring_up_to_date, part_path, repair
+from recorder.media.wav_header import HEADER_BYTES, OLD_HEADER_BYTES, WavHeader
+from recorder.tags import Tags
 from tests.media.disk import fill, no_file_beyond, small_disk
 from tests.tones import is_tone, read_wav, sine
 
 TONE = sine(440, 1)
+TAGS = Tags("D" * 32, "302105550100", "12 34", 1_795_371_907_042)
 
 
 def dead_part(path: Path, seconds: float = 1) -> Path:
@@ -37,7 +45,7 @@ def test_a_committed_file_is_the_samples_under_the_final_name(path: Path) -> Non
         part.write(TONE[start : start + 1600])
     assert part.path.name == path.name + ".part"
     written = part.commit()
-    assert (written.path, written.samples, written.duration_s, written.bytes) == (path, 8000, 1.0, 16044)
+    assert (written.path, written.samples, written.duration_s, written.bytes) == (path, 8000, 1.0, HEADER_BYTES + 16000)
     assert written.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     samples, rate = read_wav(path)
     assert rate == 8000
@@ -251,20 +259,125 @@ def test_no_file_can_be_begun_on_a_full_disk_and_none_is_left(path: Path) -> Non
     PartFile.create(path, 8000).commit()
 
 
-def test_a_wav_file_ends_at_4_gib_and_is_whole_then(path: Path) -> None:
-    most = ((1 << 32) - HEADER_BYTES) // 2
-    part = PartFile.create(path, 8000)
-    part.skip(most - 8000)
-    part.write(TONE)
-    with pytest.raises(StorageError, match="4 GiB"):
-        part.write(TONE)
-    part.close()
-    info = soundfile.info(part.path)
-    assert info.frames == most
-    with soundfile.SoundFile(part.path) as file:
-        file.seek(most - 8000)
-        assert np.array_equal(file.read(dtype="int16"), TONE)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_past_4_gib_a_wav_file_is_an_rf64_and_whole(path: Path, channels: int) -> None:
+    count = ((1 << 32) + 1000) // 2 // channels  # almost all of it a hole
+    tone = TONE if channels == 1 else np.stack((TONE, sine(1000, 1)), axis=1)
+    part = PartFile.create(path, 8000, channels, tags=TAGS)
+    part.skip(count - len(tone))
+    part.write(tone)
     part.abandon()
+    # The checksum of 4 GiB takes seconds; what is looked at here is done before.
+    with part.path.open("r+b") as file:
+        _bring_up_to_date(PlainStore(os.dup(file.fileno())), WavHeader(8000, channels, tags=TAGS))
+    with part.path.open("rb") as file:
+        content = file.read(HEADER_BYTES)
+    assert (content[:4], content[12:16]) == (b"RF64", b"ds64")
+    assert WavHeader.unpack(content) == WavHeader(8000, channels, 0xFFFFFFFF, tags=TAGS)
+    with soundfile.SoundFile(part.path) as sound:
+        assert (sound.format, sound.frames, sound.channels, sound.title) == ("RF64", count, channels, TAGS.dialog_id)
+        sound.seek(count - len(tone))
+        assert np.array_equal(sound.read(dtype="int16"), tone)
+    with av.open(part.path) as container:
+        assert container.streams.audio[0].duration == count
+        assert container.metadata["title"] == TAGS.dialog_id
+
+
+def test_the_last_sample_before_4_gib_needs_no_rf64() -> None:
+    most = (1 << 32) - HEADER_BYTES + 8 - 2
+    assert WavHeader(8000, 1, most).pack()[:4] == b"RIFF"
+    assert WavHeader(8000, 1, most + 2).pack()[:4] == b"RF64"
+    assert WavHeader.unpack(WavHeader(8000, 1, most).pack()).data_bytes == most
+
+
+def test_the_file_says_whose_it_is_while_it_is_written_and_after(path: Path) -> None:
+    part = PartFile.create(path, 8000, tags=TAGS)
+    part.write(TONE)
+    assert WavHeader.unpack(part.path.read_bytes()).tags == TAGS
+    assert part.commit().tags == TAGS
+    with soundfile.SoundFile(path) as sound:
+        assert (sound.title, sound.date) == (TAGS.dialog_id, "2026-11-22T18:25:07.042Z")
+        assert sound.comment == "calling=302105550100 called=12%2034"
+        assert sound.software.startswith("recorder ")
+    with av.open(path) as container:  # as FFmpeg reads it
+        assert container.metadata["title"] == TAGS.dialog_id
+        assert container.metadata["date"] == "2026-11-22T18:25:07.042Z"
+        assert container.metadata["comment"] == "calling=302105550100 called=12%2034"
+    assert subprocess.check_output(["soxi", "-s", path], text=True).strip() == "8000"
+    with wave.open(str(path)) as plain:
+        assert (plain.getnframes(), plain.getframerate(), plain.getnchannels()) == (8000, 8000, 1)
+        assert plain.readframes(8000) == TONE.tobytes()
+
+
+@settings(deadline=None)
+@given(calling=st.text(), called=st.text(max_size=40), start_ms=st.none() | st.integers(0, 10**14))
+def test_any_party_can_stand_in_the_file(calling: str, called: str, start_ms: int | None) -> None:
+    tags = Tags("D" * 64, calling, called, start_ms, "ulaw")
+    found = WavHeader.unpack(WavHeader(8000, 2, 10, tags=tags).pack()).tags
+    assert (found.dialog_id, found.start_ms, found.encoding) == (tags.dialog_id, start_ms, "ulaw")
+    assert calling.encode(errors="replace").decode().startswith(found.calling)
+    assert found.calling or not calling
+    assert len(WavHeader(8000, 2, 10, tags=tags).pack()) == HEADER_BYTES
+
+
+def test_a_minute_has_under_a_megabyte(path: Path) -> None:
+    part = PartFile.create(path, 8000)
+    part.write(sine(440, 60))
+    assert part.commit().bytes == 960_000 + HEADER_BYTES
+
+
+class Sealed(PlainStore):
+    """A layout of its own: 64 bytes of its own first, and every byte is turned."""
+
+    @property
+    def size(self) -> int:
+        return super().size - 64
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        return bytes(255 - byte for byte in super().read_at(offset + 64, count))
+
+    def write_at(self, offset: int, content: bytes) -> None:
+        super().write_at(self.size + 64, b"\xff" * max(0, offset - self.size))
+        super().write_at(offset + 64, bytes(255 - byte for byte in content))
+
+    def truncate(self, size: int) -> None:
+        if size > self.size:
+            self.write_at(size, b"")
+        super().truncate(size + 64)
+
+
+class SealedStorage:
+    def create(self, descriptor: int) -> Sealed:
+        os.write(descriptor, b"S" * 64)
+        return Sealed(descriptor)
+
+    def open(self, descriptor: int) -> Sealed:
+        assert os.pread(descriptor, 64, 0) == b"S" * 64
+        return Sealed(descriptor)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_file_is_written_and_repaired_through_whatever_its_storage_is(path: Path, dies: bool) -> None:
+    storage = SealedStorage()
+    part = PartFile.create(path, 8000, tags=TAGS, storage=storage)
+    part.write(TONE[:800])
+    part.skip(100)
+    part.write(TONE[:900])
+    part.erase(0, 10)
+    part.set_length(1600)
+    if dies:
+        part.abandon()
+        written = repair(part.path, storage=storage)
+    else:
+        written = part.commit()
+    assert (written.samples, written.bytes, written.tags) == (1600, 64 + HEADER_BYTES + 3200, TAGS)
+    assert written.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    content = Sealed(os.open(path, os.O_RDONLY)).read_at(0, 1 << 20)
+    expected = np.zeros(1600, np.int16)
+    expected[:800], expected[900:] = TONE[:800], TONE[:700]
+    expected[:10] = 0
+    samples, _ = soundfile.read(io.BytesIO(content), dtype="int16")
+    assert np.array_equal(samples, expected)
 
 
 def test_a_part_whose_process_died_becomes_a_recording(path: Path) -> None:
@@ -278,17 +391,28 @@ def test_a_part_whose_process_died_becomes_a_recording(path: Path) -> None:
 
 
 @settings(deadline=None)
-@given(length=st.integers(0, 400), rate=st.sampled_from([8000, 16000]))
+@given(length=st.integers(0, HEADER_BYTES + 400), rate=st.sampled_from([8000, 16000]), old=st.booleans())
 def test_a_part_cut_anywhere_becomes_a_recording(
-    tmp_path_factory: pytest.TempPathFactory, length: int, rate: int
+    tmp_path_factory: pytest.TempPathFactory, length: int, rate: int, old: bool
 ) -> None:
     path = tmp_path_factory.mktemp("cut") / "x.wav"
-    content = WavHeader(rate, 1, 0).pack() + TONE[:200].tobytes()
+    header = WavHeader(rate, 1, header_bytes=OLD_HEADER_BYTES) if old else WavHeader(rate, 1, tags=TAGS)
+    content = header.pack() + TONE[:200].tobytes()
     part_path(path).write_bytes(content[:length])
     written = repair(part_path(path), rate)
     samples, found_rate = read_wav(path)
-    assert (found_rate, len(samples)) == (rate, written.samples) == (rate, max(0, length - HEADER_BYTES) // 2)
+    kept = max(0, min(length, len(content)) - header.header_bytes) // 2
+    assert (found_rate, len(samples)) == (rate, written.samples) == (rate, kept)
     assert np.array_equal(samples, TONE[: len(samples)])
+
+
+def test_a_part_of_an_earlier_version_becomes_a_recording(path: Path) -> None:
+    fields = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36, b"WAVE", b"fmt ", 16, 1, 1, 8000, 16000, 2, 16, b"data", 0)
+    part_path(path).write_bytes(fields + TONE.tobytes())
+    assert repair(part_path(path)).samples == 8000
+    assert np.array_equal(read_wav(path)[0], TONE)
+    with wave.open(str(path)) as plain:
+        assert plain.getnframes() == 8000
 
 
 def test_a_header_that_never_reached_the_disk_is_made_anew(path: Path) -> None:
