@@ -10,17 +10,7 @@ namespace {
 
 constexpr std::uint8_t kPcmu = 0;
 constexpr std::uint8_t kPcma = 8;
-
-// The first packets settle the offset, at once; later it moves in the next pause of the speaker or,
-// when there is none for long, a sample a packet. Both count: after a stall, any number comes at one moment.
-constexpr unsigned kSettling = 15;
-constexpr std::int64_t kSettlingTime = kSettling * 160;
-constexpr unsigned kWindow = 100;            // packets over which the least delay is looked for
-constexpr std::int64_t kDeadBand = 40;       // 5 ms: the receiving thread's own jitter
-constexpr unsigned kPatience = 250;          // packets to wait for a pause
-constexpr std::int16_t kQuiet = 256;         // 42 dB below full scale
-constexpr std::int64_t kStrange = 8000;      // a timestamp a second off its time is another clock, ...
-constexpr unsigned kStrangeInARow = 3;       // ... if it comes again
+constexpr std::int16_t kQuiet = 256; // 42 dB below full scale
 
 using Table = std::array<std::int16_t, 256>;
 
@@ -43,27 +33,6 @@ bool is_quiet(const RtpPacket &packet) noexcept {
 
 } // namespace
 
-bool parse_rtp(const std::uint8_t *bytes, std::size_t size, RtpPacket &packet) noexcept {
-    if (size < 12 || bytes[0] >> 6 != 2)
-        return false;
-    std::size_t begin = 12 + 4 * std::size_t(bytes[0] & 0x0f);
-    if (bytes[0] & 0x10) { // a header extension (section 5.3.1)
-        if (size < begin + 4)
-            return false;
-        begin += 4 + 4 * (std::size_t(bytes[begin + 2]) << 8 | bytes[begin + 3]);
-    }
-    const std::size_t padding = bytes[0] & 0x20 ? bytes[size - 1] : 0;
-    if (begin + padding > size)
-        return false;
-    packet.payload_type = bytes[1] & 0x7f;
-    packet.sequence = static_cast<std::uint16_t>(bytes[2] << 8 | bytes[3]);
-    packet.timestamp = std::uint32_t(bytes[4]) << 24 | std::uint32_t(bytes[5]) << 16 | std::uint32_t(bytes[6]) << 8 | bytes[7];
-    packet.ssrc = std::uint32_t(bytes[8]) << 24 | std::uint32_t(bytes[9]) << 16 | std::uint32_t(bytes[10]) << 8 | bytes[11];
-    packet.payload = bytes + begin;
-    packet.size = size - begin - padding;
-    return true;
-}
-
 RtpRing::RtpRing(std::int64_t origin, std::size_t capacity, std::int64_t hold)
     : origin_(origin), capacity_(static_cast<std::int64_t>(capacity)), hold_(hold),
       sound_(new std::atomic<std::int16_t>[capacity]()), read_to_(origin) {}
@@ -73,70 +42,15 @@ void RtpRing::put(const RtpPacket &packet, std::int64_t arrival) noexcept {
         return;
     packets_.fetch_add(1, std::memory_order_relaxed);
     count_sequence(packet);
-    const std::int64_t at = settle(packet, arrival);
-    if (at == INT64_MIN)
+    const bool quiet = clock_.moving() && is_quiet(packet);
+    const std::int64_t at = clock_.place(packet.ssrc, packet.timestamp, arrival, quiet);
+    if (at == RtpClock::kNowhere)
         return;
     if (packet.payload_type == kPcmu)
         place(at, packet.payload, packet.size, mu_law.data());
     else if (packet.payload_type == kPcma)
         place(at, packet.payload, packet.size, a_law.data());
     // Telephone events and comfort noise move the clock on and are silence.
-}
-
-void RtpRing::anchor(const RtpPacket &packet, std::int64_t arrival) noexcept {
-    anchored_ = true;
-    ssrc_ = packet.ssrc;
-    newest_timestamp_ = packet.timestamp;
-    newest_ = packet.timestamp;
-    anchored_at_ = arrival;
-    offset_ = target_ = arrival - newest_;
-    least_delay_ = INT64_MAX;
-    window_ = settled_ = strange_ = waited_ = 0;
-}
-
-// The position of the packet's first sample; INT64_MIN for a packet to be left out.
-std::int64_t RtpRing::settle(const RtpPacket &packet, std::int64_t arrival) noexcept {
-    if (!anchored_ || packet.ssrc != ssrc_) {
-        anchor(packet, arrival);
-        return arrival;
-    }
-    const std::int64_t ahead = static_cast<std::int32_t>(packet.timestamp - newest_timestamp_);
-    const std::int64_t timestamp = newest_ + ahead;
-    std::int64_t delay = arrival - (timestamp + offset_);
-    if (delay > kStrange || delay < -kStrange) {
-        if (++strange_ < kStrangeInARow)
-            return INT64_MIN;
-        anchor(packet, arrival);
-        return arrival;
-    }
-    strange_ = 0;
-    if (ahead > 0) {
-        newest_ = timestamp;
-        newest_timestamp_ = packet.timestamp;
-    }
-    if (settled_ < kSettling || arrival - anchored_at_ < kSettlingTime) {
-        ++settled_;
-        if (delay < -kDeadBand) { // nothing arrives before it is sent: the packets so far were late ones
-            offset_ += delay;
-            target_ = offset_;
-            delay = 0;
-        }
-    }
-    least_delay_ = std::min(least_delay_, delay);
-    if (++window_ == kWindow) {
-        if (least_delay_ > kDeadBand || least_delay_ < -kDeadBand)
-            target_ = offset_ + least_delay_;
-        least_delay_ = INT64_MAX;
-        window_ = 0;
-    }
-    if (offset_ == target_ || ahead <= 0) {
-        waited_ = offset_ == target_ ? 0 : waited_;
-    } else if (is_quiet(packet)) {
-        offset_ = target_; // between words nobody hears it
-    } else if (++waited_ > kPatience) {
-        offset_ += offset_ < target_ ? 1 : -1;
-    }
-    return timestamp + offset_;
 }
 
 void RtpRing::place(std::int64_t at, const std::uint8_t *payload, std::size_t count, const std::int16_t *table) noexcept {
@@ -169,9 +83,8 @@ void RtpRing::place(std::int64_t at, const std::uint8_t *payload, std::size_t co
 }
 
 void RtpRing::count_sequence(const RtpPacket &packet) noexcept { // RFC 3550, appendix A.1 and A.3, made simple
-    if (!counting_ || packet.ssrc != ssrc_) {
+    if (!clock_.knows(packet.ssrc)) {
         expected_before_.store(expected_before_.load() + expected_.load(), std::memory_order_relaxed);
-        counting_ = true;
         sequence_cycles_ = 0;
         newest_sequence_ = packet.sequence;
         first_sequence_ = packet.sequence;

@@ -1,11 +1,12 @@
 // One leg's G.711 audio, put on the timeline by its RTP timestamps (RFC 3550), on its way to the writer.
 //
-// A packet's place is its timestamp plus an offset that the first packets settle; afterwards the offset only follows the
-// sender's clock, in the speaker's pauses or a sample a packet. So jitter, bursts and stalls of either end leave no trace: what was said in one
-// moment stands in one place. Loss and discontinuous transmission are silence of the right length.
+// RtpClock says where a packet stands. Loss and discontinuous transmission are silence of the right length.
 //
 // Threads: `put` belongs to the media thread, `read` and `take_gaps` to the one writer thread, the gate and `end` to any.
 #pragma once
+
+#include "rtp_clock.hpp"
+#include "rtp_packet.hpp"
 
 #include <atomic>
 #include <cstddef>
@@ -16,18 +17,6 @@
 #include <vector>
 
 namespace recorder {
-
-struct RtpPacket {
-    std::uint8_t payload_type;
-    std::uint16_t sequence;
-    std::uint32_t timestamp;
-    std::uint32_t ssrc;
-    const std::uint8_t *payload;
-    std::size_t size;
-};
-
-// Takes a packet apart; false when it is none (RFC 3550, section 5.1).
-bool parse_rtp(const std::uint8_t *bytes, std::size_t size, RtpPacket &packet) noexcept;
 
 class RtpRing {
   public:
@@ -62,8 +51,6 @@ class RtpRing {
 
   private:
     void place(std::int64_t at, const std::uint8_t *payload, std::size_t count, const std::int16_t *table) noexcept;
-    std::int64_t settle(const RtpPacket &packet, std::int64_t arrival) noexcept;
-    void anchor(const RtpPacket &packet, std::int64_t arrival) noexcept;
     void count_sequence(const RtpPacket &packet) noexcept;
 
     const std::int64_t origin_;
@@ -72,23 +59,11 @@ class RtpRing {
     const std::unique_ptr<std::atomic<std::int16_t>[]> sound_; // position p is at p mod capacity
 
     // The media thread's own.
-    bool anchored_ = false;
-    std::uint32_t ssrc_ = 0;
-    std::uint32_t newest_timestamp_ = 0;
-    std::int64_t newest_ = 0; // newest_timestamp_ without its wraps
-    std::int64_t offset_ = 0; // position of a sample less its timestamp
-    std::int64_t target_ = 0; // what offset_ moves to
-    std::int64_t anchored_at_ = 0;
-    std::int64_t least_delay_ = 0;
-    unsigned window_ = 0;
-    unsigned settled_ = 0;
-    unsigned strange_ = 0;
-    unsigned waited_ = 0;
+    RtpClock clock_{kRate, kRate};
     std::int64_t end_of_sound_ = 0;
     std::uint16_t newest_sequence_ = 0;
     std::uint64_t sequence_cycles_ = 0;
     std::uint64_t first_sequence_ = 0;
-    bool counting_ = false;
 
     std::atomic<std::uint64_t> packets_{0};
     std::atomic<std::uint64_t> expected_{0};
