@@ -433,11 +433,20 @@ class Route(_Section):
         return (*((Target(uri=self.target),) if self.target is not None else ()), *self.targets)
 
 
+class AccountRedaction(_Section):
+    """What a sensitive step leaves in an account's recordings; a guard that is not given is the general one."""
+
+    mode: Literal["mute", "pause", "tone"] = "mute"
+    guard_before_ms: Annotated[int, Field(ge=0, le=5000)] | None = None
+    guard_after_ms: Annotated[int, Field(ge=0, le=80)] | None = None
+
+
 class Account(_Section):
     id: Annotated[Name, Field(description="the account's id, the second part of its recordings' file names")]
     group: Annotated[Name, Field(description="the account's group, the first part of its recordings' file names")]
     record: bool = False
     match: Match = Match()
+    redaction: AccountRedaction = AccountRedaction()
 
 
 class Recording(_Section):

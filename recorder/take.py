@@ -16,6 +16,7 @@ from recorder.library.manifest import (
     AudioFormat,
     EarlierLegFacts,
     GapFacts,
+    JoinFacts,
     LegFacts,
     Legs,
     Manifest,
@@ -25,7 +26,7 @@ from recorder.library.manifest import (
     WrittenFile,
 )
 from recorder.media.recording import Recording
-from recorder.settings import Account, Settings
+from recorder.settings import Account, AccountRedaction, Settings
 from recorder.tags import Tags
 
 FRAMES_PER_SECOND = 50  # the bridge's tick is 20 ms
@@ -57,7 +58,9 @@ class Take:
         parties: Parties = Parties(),  # noqa: B008 - immutable
     ) -> None:
         rate = settings.media.clock_rate_hz
-        redaction = settings.redaction
+        guards, redaction = settings.redaction, account.redaction if account is not None else AccountRedaction()
+        before_ms = guards.guard_before_ms if redaction.guard_before_ms is None else redaction.guard_before_ms
+        after_ms = guards.guard_after_ms if redaction.guard_after_ms is None else redaction.guard_after_ms
         self.name = name
         self.file_name = f"{name.stem}.wav"
         self.end_position: int | None = None
@@ -65,13 +68,14 @@ class Take:
         self._parties = parties
         self._folder = settings.recording.folder
         self._rate = rate
-        self._guard_before = rate * redaction.guard_before_ms // 1000
-        self._guard_after = rate * redaction.guard_after_ms // 1000
+        self._guard_before = rate * before_ms // 1000
+        self._guard_after = rate * after_ms // 1000
+        self._redaction_mode = redaction.mode
         self._capacity = round(rate * settings.media.ring_s)
         self._taps: dict[Side, Tap] = {side: self._new_tap(side, "PCMU") for side in Side}
         self._recording: Recording | None = None
         self._legs: dict[Side, LegFacts] = {}
-        self._earlier: list[EarlierLegFacts] = []
+        self._earlier: list[tuple[Side, int, LegFacts]] = []  # the place it had, until which sample, and who it was
         self._muted = False
 
     @property
@@ -101,6 +105,7 @@ class Take:
             origin=origin,
             guard_before_samples=self._guard_before,
             guard_after_samples=self._guard_after,
+            redaction_mode=self._redaction_mode,
             tolerance_samples=round(self._rate * TOLERANCE_S),
             tags=tags,
         )
@@ -129,8 +134,7 @@ class Take:
         if not self.began:
             return
         origin = self.recording.origin or position
-        until_s = max(0, position - origin) / self._rate
-        self._earlier.append(EarlierLegFacts(side=side.value, until_s=until_s, **leg.model_dump()))
+        self._earlier.append((side, max(0, position - origin), leg))
         # A tap of its own: the old party's packets may still be on their way.
         self._exchange(side, self._new_tap(side, "PCMU"))
 
@@ -187,6 +191,7 @@ class Take:
             file_name=self.file_name,
             format=AudioFormat(sample_rate_hz=rate),
             duration_s=written.samples / rate,
+            call_duration_s=recording.duration_s,
             samples=written.samples,
             bytes=written.bytes,
             sha256=written.sha256,
@@ -194,33 +199,54 @@ class Take:
             answered_ms=cdr["answered_ms"],
             ended_ms=cdr["ended_ms"],
             parties=Parties(calling=cdr["calling"], called=cdr["called"]),
-            legs=Legs(a=self._legs.get(Side.A), b=self._legs.get(Side.B), earlier=tuple(self._earlier)),
+            legs=Legs(a=self._legs.get(Side.A), b=self._legs.get(Side.B), earlier=self._earlier_legs()),
             gaps=tuple(
-                GapFacts(
-                    leg=gap.leg,
-                    cause=gap.cause,
-                    start_sample=gap.start,
-                    samples=gap.length,
-                    start_s=gap.start / rate,
-                    duration_s=gap.length / rate,
-                )
+                GapFacts(leg=gap.leg, cause=gap.cause, **placed)
                 for gap in recording.gaps
+                if (placed := self._in_file(gap.start, gap.start + gap.length))["samples"]  # otherwise left out as well
             ),
+            redaction_mode=self._redaction_mode,
             redactions=tuple(
                 RedactionFacts(
-                    start_sample=span.start,
-                    samples=(span.end or span.start) - span.start,
-                    start_s=span.start / rate,
-                    duration_s=((span.end or span.start) - span.start) / rate,
+                    **self._in_file(span.start, span.end or span.start),
                     step=",".join(step for step in span.steps if step) or None,
                     control=",".join(span.controls),
                     resumed=not span.unresumed,
                 )
                 for span in recording.spans()
             ),
+            joins=tuple(
+                JoinFacts(
+                    sample=join.position,
+                    start_s=join.position / rate,
+                    call_s=join.call_position / rate,
+                    left_out_s=join.left_out / rate,
+                )
+                for join in recording.joins
+            ),
             dropped_samples=recording.dropped_samples,
             cdr=dict(cdr),
         )
+
+    def _earlier_legs(self) -> tuple[EarlierLegFacts, ...]:
+        in_file, rate = self.recording.in_file, self._rate
+        return tuple(
+            EarlierLegFacts(side=side.value, until_s=in_file(until) / rate, **leg.model_dump())
+            for side, until, leg in self._earlier
+        )
+
+    def _in_file(self, start: int, stop: int) -> dict[str, Any]:
+        """What the manifest says of where a stretch of the call stands: in the file, and in the call."""
+        rate, first = self._rate, self.recording.in_file(start)
+        length = self.recording.in_file(stop) - first
+        return {
+            "start_sample": first,
+            "samples": length,
+            "start_s": first / rate,
+            "duration_s": length / rate,
+            "call_start_s": start / rate,
+            "call_duration_s": (stop - start) / rate,
+        }
 
 
 def leg_facts(streams: Sequence[native.StreamStatistics], sip_call_id: str | None) -> LegFacts:

@@ -8,13 +8,14 @@ from recorder import native
 from recorder.calls.events import Side
 from recorder.identifiers import RecordingName
 from recorder.library.manifest import LegFacts
-from recorder.settings import Recording, Settings
+from recorder.settings import Account, Recording, Settings
 from recorder.take import Take
 
 
 def begun(folder: Path, steps: tuple[str, ...] = ()) -> Take:
     settings = Settings(recording=Recording(folder=folder))
-    take = Take(RecordingName("acme", "sales", 1_700_000_000_000, "D" * 32), settings)
+    account = Account(id="sales", group="acme")
+    take = Take(RecordingName("acme", "sales", 1_700_000_000_000, "D" * 32), settings, account)
     take.begin(native.media_clock(8000), steps)
     return take
 

@@ -116,7 +116,10 @@ class Legs(_Part):
 
 
 class GapFacts(_Part):
-    """A stretch for which no audio came in; it is silence of the right length in the file."""
+    """A stretch for which no audio came in; it is silence of the right length in the file.
+
+    `call_start_s` and `call_duration_s` say the same on the call's clock, see Manifest.
+    """
 
     leg: Literal["a", "b", "both"]
     cause: str
@@ -124,18 +127,35 @@ class GapFacts(_Part):
     samples: Count
     start_s: Seconds
     duration_s: Seconds
+    call_start_s: Seconds | None = None
+    call_duration_s: Seconds | None = None
 
 
 class RedactionFacts(_Part):
-    """A stretch that was kept off the disk. `control` says who asked; not `resumed`: it lasted to the end."""
+    """A stretch that was kept off the disk. `control` says who asked; not `resumed`: it lasted to the end.
+
+    Position and length are the file's (of a stretch that was left out: its join, and 0); `call_start_s` and
+    `call_duration_s` are the call's, see Manifest.
+    """
 
     start_sample: Count
     samples: Count
     start_s: Seconds
     duration_s: Seconds
+    call_start_s: Seconds | None = None
+    call_duration_s: Seconds | None = None
     step: str | None = None
     control: str
     resumed: bool
+
+
+class JoinFacts(_Part):
+    """Where a redacted stretch was left out: at `sample` of the file, `call_s` seconds into the call."""
+
+    sample: Count
+    start_s: Seconds
+    call_s: Seconds
+    left_out_s: Seconds
 
 
 class Manifest(_Part):
@@ -143,6 +163,9 @@ class Manifest(_Part):
 
     Times are epoch milliseconds, durations seconds, positions samples from the start of the file. `cdr` is the call's
     detail record, so that an index made anew from the manifests has lost nothing of a recorded call.
+
+    The file's clock and the call's both begin with the answer. They are apart only where redacted stretches were left
+    out of the file (`redaction_mode` pause), each a join: `duration_s` is then shorter than `call_duration_s`.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -151,6 +174,7 @@ class Manifest(_Part):
     file_name: str
     format: AudioFormat = AudioFormat()
     duration_s: Seconds
+    call_duration_s: Seconds | None = None
     samples: Count
     bytes: Count
     sha256: Sha256
@@ -160,7 +184,9 @@ class Manifest(_Part):
     parties: Parties = Parties()
     legs: Legs = Legs()
     gaps: tuple[GapFacts, ...] = ()
+    redaction_mode: Literal["mute", "pause", "tone"] | None = None
     redactions: tuple[RedactionFacts, ...] = ()
+    joins: tuple[JoinFacts, ...] = ()
     dropped_samples: Count = 0
     recovered: bool = False
     cdr: dict[str, Any] | None = None

@@ -3,6 +3,9 @@
 The newest samples are held back (in the taps), so that a redaction can still reach back by its guard interval. The file
 holds the timeline: position 0 is the origin, and whatever could not be kept is silence of the right length, listed as a
 gap. When storage fails the call goes on; the loss is counted, and writing is tried again.
+
+Positions are the call's unless they are said to be the file's. The two are apart only where redacted stretches are left
+out of the file (mode pause); `in_file` leads from one to the other.
 """
 
 from __future__ import annotations
@@ -15,11 +18,13 @@ import structlog
 
 from recorder.byte_store import PLAIN, Storage
 from recorder.errors import StorageError
+from recorder.media.cuts import Cuts, Join
+from recorder.media.marker import marker
 from recorder.media.mixer import mix
 from recorder.media.part_file import PartFile, WrittenFile
-from recorder.media.redaction import Redactions, Span
+from recorder.media.redaction import Mode, Redactions, Span
 from recorder.media.source import LegName, Samples, SampleSource
-from recorder.media.timeline import Timeline
+from recorder.media.timeline import Block, Timeline
 from recorder.tags import Tags
 
 _log = structlog.get_logger()
@@ -37,7 +42,7 @@ _RETRY_STEPS = 10
 class Gap:
     """A stretch that was lost: silence in the file.
 
-    `start` and `length` are in samples, from the start of the file. `leg`: whose sound it was. The causes: `ring_full`
+    `start` and `length` are in samples, from the start of the call. `leg`: whose sound it was. The causes: `ring_full`
     (nobody read in time), `storage` (the disk refused), `failure` (an error of ours ended the recording early).
     """
 
@@ -60,6 +65,7 @@ class Recording:
         origin: position on the bridge clock of the file's first sample; None: the first that either source has.
         guard_before_samples: how far a redaction reaches back; so much is held back.
         guard_after_samples: how far a redaction reaches past its end.
+        redaction_mode: what stands where something is redacted: silence (mute), nothing (pause), a quiet tone (tone).
         tolerance_samples: held back beyond the guard: how far one leg may fall behind the other, or a redaction be
             late, without loss. Default: 100 ms.
         tags: what the file says of itself.
@@ -76,6 +82,7 @@ class Recording:
         origin: int | None = None,
         guard_before_samples: int = 0,
         guard_after_samples: int = 0,
+        redaction_mode: Mode = "mute",
         tolerance_samples: int | None = None,
         tags: Tags = Tags(),  # noqa: B008 - immutable
         storage: Storage = PLAIN,
@@ -88,6 +95,8 @@ class Recording:
         self.escaped_samples = 0
         self.failure: BaseException | None = None
         self.finished = False
+        self._mode = redaction_mode
+        self._cuts = Cuts()
         self._timeline = Timeline(a, b, origin=origin, block_samples=clock_rate_hz)
         tolerance = clock_rate_hz // 10 if tolerance_samples is None else tolerance_samples
         self._hold_back = guard_before_samples + tolerance
@@ -109,7 +118,7 @@ class Recording:
 
     @property
     def samples(self) -> int:
-        """Length of the file so far, in samples, silence for what was lost included."""
+        """Length of the recording so far, in samples, silence for what was lost included and whatever was left out."""
         if self.finished:
             return self._length
         return 0 if self._timeline.origin is None else self._timeline.position - self._timeline.origin
@@ -134,8 +143,17 @@ class Recording:
         """What was lost, in the order in which it was noticed; after `finish` in the file's order and within it."""
         return tuple(self._gaps)
 
+    @property
+    def joins(self) -> tuple[Join, ...]:
+        """Where a redacted stretch was left out of the file."""
+        return self._cuts.joins
+
+    def in_file(self, position: int) -> int:
+        """Where in the file a sample of the recording stands; one that was left out is at its join."""
+        return self._cuts.in_file(position)
+
     def spans(self) -> list[Span]:
-        """What was silenced, in samples of the file. After `finish` every span has an end within it."""
+        """What was redacted, in samples from the start. After `finish` every span has an end within the recording."""
         origin = self._timeline.origin
         if origin is None:
             return []
@@ -170,7 +188,7 @@ class Recording:
         """Read, redact, mix and write what is due. Never raises StorageError.
 
         Returns:
-            How many samples the file has grown by.
+            How many samples the recording has grown by.
         """
         timeline = self._timeline
         before = self.samples
@@ -182,7 +200,7 @@ class Recording:
         return self.samples - before
 
     def finish(self, end_position: int | None = None) -> None:
-        """End the recording: the file covers [origin, end_position) exactly. Idempotent; never raises StorageError.
+        """End the recording: it covers [origin, end_position) exactly. Idempotent; never raises StorageError.
 
         Args:
             end_position: of the bridge clock; None: as far as the leg that is ahead has come. What the sources did not
@@ -223,7 +241,7 @@ class Recording:
         if self._part is None:
             raise StorageError(f"{self.path}: was never written: {self._why}")
         self._erase(self._to_erase)
-        if self._part.samples != self._length:
+        if self._part.samples != self.in_file(self._length):
             self._set_length()  # storage refused it at the end; if it does so again, what there is counts
         return self._part.commit()
 
@@ -232,14 +250,44 @@ class Recording:
             self.open()
         timeline = self._timeline
         for block in timeline.blocks(limit):
-            self.redactions.apply(block.position, block.a, block.b)
-            origin = timeline.origin
-            assert origin is not None
-            self._store(block.position - origin, mix(block.a, block.b))
+            self._write(block)
         if timeline.origin is not None:
             for leg, start, length in timeline.take_gaps():
                 self._add_gap(Gap("ring_full", leg, start - timeline.origin, length))
         self._erase_escaped()
+
+    def _write(self, block: Block) -> None:
+        """Redact, mix and store one block."""
+        origin, position = self._timeline.origin, block.position
+        assert origin is not None
+        silent = self.redactions.apply(position, block.a, block.b)
+        if silent and self._mode == "tone":
+            self._mark(block, silent)
+        if silent and self._mode == "pause":
+            self._store_but(position - origin, mix(block.a, block.b), [(a - position, b - position) for a, b in silent])
+        else:
+            self._store(position - origin, mix(block.a, block.b))
+
+    def _mark(self, block: Block, silent: list[tuple[int, int]]) -> None:
+        """Put the marker in the place of what is redacted."""
+        spans = self.redactions.spans()
+        for start, stop in silent:
+            around = next(span for span in spans if span.start <= start and (span.end is None or stop <= span.end))
+            samples = marker(start, stop, max(around.start, self._timeline.origin or 0), around.end, self.clock_rate_hz)
+            # In one leg only: the mix is as loud as the marker is.
+            block.a[start - block.position : stop - block.position] = samples
+
+    def _store_but(self, at: int, samples: Samples, left_out: list[tuple[int, int]]) -> None:
+        """Store what is not within `left_out`, which is in order and counts from the first of `samples`."""
+        kept = 0
+        for start, stop in left_out:
+            if kept < start:
+                self._store(at + kept, samples[kept:start])
+            self._cuts.leave_out(at + start, at + stop)
+            self._handled = at + stop
+            kept = stop
+        if kept < len(samples):
+            self._store(at + kept, samples[kept:])
 
     def _store(self, at: int, samples: Samples) -> None:
         self._handled = at + len(samples)
@@ -247,12 +295,13 @@ class Recording:
         if part is None or at < self._retry_at:
             self._lose("storage", at, len(samples))
             return
-        if part.samples < at:
-            part.skip(at - part.samples)
+        in_file = self.in_file(at)
+        if part.samples < in_file:
+            part.skip(in_file - part.samples)
         try:
             part.write(samples)
         except StorageError as error:
-            kept = part.samples - at
+            kept = part.samples - in_file
             self._lose("storage", at + kept, len(samples) - kept)
             self._note_storage_error(error, at + len(samples))
             return
@@ -264,7 +313,7 @@ class Recording:
         try:
             if self.open():
                 assert self._part is not None
-                self._part.set_length(self._length)
+                self._part.set_length(self.in_file(self._length))
         except StorageError as error:
             self._note_storage_error(error, self._length)
 
@@ -285,7 +334,8 @@ class Recording:
 
     def _erase(self, stretches: list[tuple[int, int]]) -> None:
         while stretches and self._part is not None:
-            self._part.erase(*stretches[0])
+            start, stop = stretches[0]
+            self._part.erase(self.in_file(start), self.in_file(stop))
             del stretches[0]
 
     def _note_storage_error(self, error: StorageError, at: int) -> None:

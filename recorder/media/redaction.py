@@ -1,5 +1,7 @@
 """Which stretches of a recording must not be heard: marked by the sip thread, silenced by the writer thread.
 
+What stands in their place is the account's choice: silence (mute), nothing at all (pause) or a quiet tone (tone).
+
 It fails closed. Each step is silenced from its own begin to its own end, so that sound returns only when all steps are
 over. A step ends only when it is named: an end without a step ends the step that was begun without one, nothing else.
 The application cannot end what an operator began. A step that nobody ends is silent to the end of the recording.
@@ -14,6 +16,7 @@ from typing import Literal
 from recorder.media.source import Samples
 
 Control = Literal["application", "operator"]
+Mode = Literal["mute", "pause", "tone"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,22 +122,29 @@ class Redactions:
             self._open.clear()
             return unresumed
 
-    def apply(self, position: int, *channels: Samples) -> None:
+    def apply(self, position: int, *channels: Samples) -> list[tuple[int, int]]:
         """Zero what is redacted, in place.
 
         Args:
             position: of the first sample of each of `channels`, which are writable and equally long.
+
+        Returns:
+            [start, stop) of each stretch that was zeroed, as positions, in order, none touching another.
         """
         with self._lock:
             stop = position + len(channels[0])
             if self._applied_to is None or stop > self._applied_to:
                 self._applied_to = stop
-            for entry in self._entries[self._first_unsettled(position) :]:
-                if entry.start < stop and (entry.end is None or entry.end > position):
-                    first = max(0, entry.start - position)
-                    last = len(channels[0]) if entry.end is None else max(0, entry.end - position)
-                    for samples in channels:
-                        samples[first:last] = 0
+            stretches = [
+                (max(entry.start, position), stop if entry.end is None else min(entry.end, stop))
+                for entry in self._entries[self._first_unsettled(position) :]
+                if entry.start < stop and (entry.end is None or entry.end > position)
+            ]
+        silent = _united(stretches)
+        for start, end in silent:
+            for samples in channels:
+                samples[start - position : end - position] = 0
+        return silent
 
     def take_escaped(self) -> list[tuple[int, int]]:
         """[start, stop) of stretches that had been applied, and perhaps written, when a redaction reached back to them.
@@ -195,3 +205,16 @@ class Redactions:
             index += 1
         self._settled, self._settled_at = index, position
         return index
+
+
+def _united(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The union of stretches, in order."""
+    united: list[tuple[int, int]] = []
+    for start, stop in sorted(stretches):
+        if start >= stop:
+            continue
+        if united and start <= united[-1][1]:
+            united[-1] = (united[-1][0], max(united[-1][1], stop))
+        else:
+            united.append((start, stop))
+    return united

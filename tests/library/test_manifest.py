@@ -39,7 +39,7 @@ def test_the_manifest_on_disk_has_the_documented_keys(folder: Path, make_call: C
             "sha256",
         ),
         *("started_ms", "answered_ms", "ended_ms", "parties", "legs", "gaps", "redactions", "dropped_samples"),
-        *("recovered", "cdr"),
+        *("recovered", "cdr", "call_duration_s", "redaction_mode", "joins"),
     }
     assert content["format"] == {
         "container": "wav",
@@ -47,9 +47,12 @@ def test_the_manifest_on_disk_has_the_documented_keys(folder: Path, make_call: C
         "channels": 1,
         "encoding": "pcm_s16le",
     }
-    assert set(content["gaps"][0]) == {"leg", "cause", "start_sample", "samples", "start_s", "duration_s"}
+    assert set(content["gaps"][0]) == {
+        *("leg", "cause", "start_sample", "samples", "start_s", "duration_s", "call_start_s", "call_duration_s"),
+    }
     assert set(content["redactions"][0]) == {
         *("start_sample", "samples", "start_s", "duration_s", "step", "control", "resumed"),
+        *("call_start_s", "call_duration_s"),
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from recorder.media.recording import Recording
+from recorder.media.redaction import Mode
 from recorder.media.source import Samples
 from tests.media.taps import FakeTap
 from tests.tones import RATE, read_wav, sine
@@ -20,7 +21,9 @@ ANSWERER = 1000
 class Call:
     """A recorded call of two tones, one a leg, on a clock that starts at `origin`."""
 
-    def __init__(self, path: Path, origin: int = 100_000, recording_origin: int | None = None) -> None:
+    def __init__(
+        self, path: Path, origin: int = 100_000, recording_origin: int | None = None, mode: Mode = "mute"
+    ) -> None:
         self.a, self.b = FakeTap(), FakeTap()
         self.clock = self.origin = origin
         self.recording = Recording(
@@ -31,6 +34,7 @@ class Call:
             origin=recording_origin,
             guard_before_samples=GUARD,
             tolerance_samples=TOLERANCE,
+            redaction_mode=mode,
         )
 
     def talk(self, seconds: float, a: bool = True, b: bool = True) -> None:
