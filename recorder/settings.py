@@ -18,9 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -31,6 +29,7 @@ from recorder import header_names, settings_checks, settings_environment, settin
 from recorder.errors import SettingsError
 from recorder.identifiers import is_valid_name
 from recorder.settings_checks import warnings as warnings
+from recorder.settings_section import Section as _Section
 
 ENVIRONMENT_PREFIX = settings_environment.PREFIX
 LARGEST_FILE_BYTES = 4 * 1024 * 1024
@@ -55,19 +54,6 @@ PRIVATE_NETWORKS = tuple(
     )
 )
 """Addresses that never reach us through a NAT of ours (RFC 1918, RFC 3927, RFC 4193, RFC 4291)."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_is_default(cls, tree: Any) -> Any:
-        """`routes:` with nothing below it, or with all of it commented out, means what leaving it out means."""
-        if not isinstance(tree, dict):
-            return tree
-        branches = {key for key, field in cls.model_fields.items() if settings_schema.is_branch(field.annotation)}
-        return {key: value for key, value in tree.items() if value is not None or key not in branches}
 
 
 def _name(value: str) -> str:

@@ -1,0 +1,24 @@
+"""What every section of the configuration is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from recorder import settings_schema
+
+
+class Section(BaseModel):
+    """A section: immutable, without keys that are not known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, tree: Any) -> Any:
+        """`routes:` with nothing below it, or with all of it commented out, means what leaving it out means."""
+        if not isinstance(tree, dict):
+            return tree
+        branches = {key for key, field in cls.model_fields.items() if settings_schema.is_branch(field.annotation)}
+        return {key: value for key, value in tree.items() if value is not None or key not in branches}
