@@ -21,6 +21,14 @@ security-verify reply-to request-disposition d accept-contact a reject-contact j
 """
 OURS = frozenset(_OURS.split())
 
+# What a request within a dialog and its answer say of their own contents, or of what the method is about: without it a
+# message that goes across whole would be another one. Nothing of this tells where anybody is.
+_OF_CONTENTS = """
+content-disposition content-encoding e content-language content-id mime-version event o subscription-state info-package
+recv-info accept accept-encoding accept-language expires subject s priority date retry-after
+"""
+OF_CONTENTS = frozenset(_OF_CONTENTS.split())
+
 
 def is_name(text: str) -> bool:
     """Whether `text` can be a header's name (RFC 3261, section 25.1: token), of a sensible length."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,11 +68,11 @@ from recorder.media.writer import Writer
 from recorder.metrics import Metrics
 from recorder.settings import Settings
 from recorder.sip.endpoint import Alarm, Endpoint
-from recorder.sip.headers import Headers, display_of
+from recorder.sip.headers import Headers, display_of, hosts_in
 from recorder.sip.leg import Leg
 from recorder.take import Take, leg_facts
 from recorder.transfer import Switchboard, Transfers
-from recorder.transparency import Transparency
+from recorder.transparency import Crossing, Transparency, ip_of, places_of_caller
 
 _log = structlog.get_logger()
 
@@ -126,7 +126,12 @@ class Session:
         self._open_steps: set[str] = set()
         self._inbox: deque[Event] = deque()
         self._busy = False
+        self._take_in(leg)
+
+    def _take_in(self, leg: Leg) -> None:
+        """Listen to a leg, and say what of an answer to its requests it may see."""
         leg.listener = self.post
+        leg.sees = lambda fields: self._crossing(leg.side, fields, whole=True)
 
     def post(self, event: Event) -> None:
         """Let an event happen. One that comes while another is worked on waits for its turn."""
@@ -209,8 +214,8 @@ class Session:
                 self._answer_info(token, sip_status, phrase)
             case ConsiderTransfer(side, token, request):
                 self.transfers.asked(side, token, request)
-            case ForwardInfo(token, to):
-                self._forward_info(token, to)
+            case ForwardInfo(token, to, fields):
+                self._forward_info(token, to, fields)
             case SendDigit(to, digit):
                 self._legs[to].send_digit(digit, relayed=self._relayed)
             case ReportMediaTimeout(side, ends):
@@ -238,17 +243,29 @@ class Session:
         home = endpoint.home(target.uri, target.address)
         dialing = self.services.transparency.dialing(self.invite, self.decision, target, home)
         self._legs[Side.B] = endpoint.dial(self.post, dialing, self._legs[Side.A], direction)
+        self._take_in(self._legs[Side.B])
 
     def _from(self, side: Side) -> Headers:
         """What a leg's far end has just said, as far as it is for the other leg."""
         leg = self._legs.get(side)
         picked = leg.take_headers() if leg is not None else None
-        if not picked or self.decision is None:
+        if not picked:
             return ()
-        target = self._call.attempts[-1].target
-        to, address = (self._caller_uri(), None) if side is Side.B else (target.uri, target.address)
-        home = self.services.endpoint.home(to, address)
-        return self.services.transparency.across(picked, self.decision.trunk, home, to)
+        return self._crossing(side.other, picked, whole=False)
+
+    def _crossing(self, to: Side, fields: Sequence[tuple[str, str]], *, whole: bool) -> Headers:
+        """What of the header fields of one side's message the other side may see."""
+        if self.decision is None or not self._call.attempts:
+            return ()
+        endpoint, target, invite = self.services.endpoint, self._call.attempts[-1].target, self.invite
+        if to is Side.A:
+            b_leg = self._legs.get(Side.B)
+            places = {*hosts_in([target.uri]), ip_of(target), (b_leg and b_leg.sip_call_id) or ""}
+            crossing = Crossing(uri := self._caller_uri(), invite.source, endpoint.home(uri), lambda: places)
+        else:
+            home = endpoint.home(target.uri, target.address)
+            crossing = Crossing(target.uri, ip_of(target), home, lambda: places_of_caller(invite))
+        return self.services.transparency.across(fields, self.decision.trunk, crossing, whole=whole)
 
     def _caller_uri(self) -> str:
         source = self.invite.source
@@ -349,9 +366,10 @@ class Session:
         native.answer_info(token, sip_status, phrase)
         self.services.metrics.infos.labels("accepted" if sip_status < 300 else "refused").inc()
 
-    def _forward_info(self, token: int, to: Side) -> None:
+    def _forward_info(self, token: int, to: Side, fields: Sequence[tuple[str, str]]) -> None:
         leg = self._legs.get(to)
-        if leg is not None and not leg.gone and native.forward_info(token, leg.call_id):
+        passed = list(self._crossing(to, fields, whole=True))
+        if leg is not None and not leg.gone and native.forward_info(token, leg.call_id, passed):
             self.services.metrics.infos.labels("forwarded").inc()
         else:
             # RFC 3261, section 21.4.18: the other side has no dialog yet; the sender may try again.
@@ -409,7 +427,8 @@ class Session:
             facts = leg_facts(old.statistics(), old.sip_call_id)
             self.take.change_party(side, self.services.endpoint.position, facts)
         self._legs[side] = new
-        new.side, new.listener = side, self.post
+        new.side = side
+        self._take_in(new)
         self._relayed = False
         self._join()
         self.post(LegReplaced(side, new.direction, told))
@@ -419,7 +438,7 @@ class Session:
     def _release(self) -> None:
         """Let go of everything: no cycle may keep the taps' memory until the garbage collector comes by."""
         for leg in self._legs.values():
-            leg.listener = None
+            leg.listener = leg.sees = None
         self._legs.clear()
         self.take = None
         self._transfers = None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import quote
 
 import structlog
@@ -11,7 +13,7 @@ import structlog
 from recorder.calls.dialing import Dialing
 from recorder.calls.events import Invite
 from recorder.calls.routing import USER_SAFE, Decision
-from recorder.calls.targets import Target
+from recorder.calls.targets import Target, is_name, place_of
 from recorder.metrics import Metrics
 from recorder.settings import Settings
 from recorder.sip import headers, translate
@@ -19,8 +21,30 @@ from recorder.sip.headers import Headers, Passing
 
 _log = structlog.get_logger()
 
+# Of an INVITE that came in: where it says that its sender is.
+_PLACES = ("via", "contact", "record-route")
 _HOPS = re.compile(r"0{0,7}[1-9][0-9]{0,2}", re.ASCII)
 _MOST_HOPS = 255  # RFC 3261, section 20.22
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """Where a message goes on to: its far end's URI, IP address ("" for none), and `host[:port]` as that knows us.
+
+    `places()` are the hosts and Call-IDs of the side that the message comes from; they are asked for when a header
+    crosses that could hold one.
+    """
+
+    to: str
+    ip: str
+    home: str
+    places: Callable[[], Iterable[str]]
+
+
+def places_of_caller(invite: Invite) -> set[str]:
+    """The hosts that a caller has named in its INVITE as being there, where it came from, and its Call-ID."""
+    named = (value for name in _PLACES for value in invite.headers.get(name, ()))
+    return {invite.source, invite.sip_call_id.lower(), *headers.hosts_in(named)}
 
 
 class Transparency:
@@ -29,6 +53,7 @@ class Transparency:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         sip = settings.sip
         self._metrics = metrics
+        self._inside = sip.local_networks
         self._common = Passing(sip.pass_headers, sip.identity_hosts)
         self._of_trunk = {
             trunk.name: Passing(trunk.pass_headers, sip.identity_hosts)
@@ -40,6 +65,7 @@ class Transparency:
         """The INVITE that goes out to `target` for one that came in; `home` is `host[:port]` of ours."""
         passing = self._of_trunk.get(decision.trunk, self._common)
         far = headers.host_and_port_of(target.uri)
+        crossing = Crossing(target.uri, ip_of(target), home, lambda: places_of_caller(invite))
         named = invite.headers.get("from", ("",))[0]
         host = passing.host(headers.host_of(invite.calling_uri), home=home, target=far)
         return Dialing(
@@ -50,20 +76,48 @@ class Transparency:
             to=self._to(invite, decision, target, far),
             trunk=target.trunk,
             address=target.address,
-            headers=(*_hops(invite), *self._selected(passing, invite.fields, home, far)),
+            headers=(*_hops(invite), *self._selected(passing, invite.fields, crossing)),
         )
 
-    def across(self, picked: Iterable[tuple[str, str]], trunk: str, home: str, to: str) -> Headers:
-        """What of the headers `picked` from a message goes on to the other leg, whose far end is at the URI `to`."""
+    def across(self, fields: Iterable[tuple[str, str]], trunk: str, crossing: Crossing, *, whole: bool) -> Headers:
+        """What of the header `fields` of a message goes on; `whole`: its contents do, too, as an INFO's."""
         passing = self._of_trunk.get(trunk, self._common)
-        return self._selected(passing, picked, home, headers.host_and_port_of(to))
+        return self._selected(passing, fields, crossing, whole=whole)
 
-    def _selected(self, passing: Passing, fields: Iterable[tuple[str, str]], home: str, target: str) -> Headers:
-        passed = passing.select(fields, home=home, target=target)
+    def _selected(
+        self, passing: Passing, fields: Iterable[tuple[str, str]], crossing: Crossing, *, whole: bool = False
+    ) -> Headers:
+        target = headers.host_and_port_of(crossing.to)
+        tells = self._tells(crossing)
+        passed = passing.select(fields, home=crossing.home, target=target, tells=tells, whole=whole)
         if passed.dropped:
             self._metrics.headers_dropped.inc(len(passed.dropped))
             _log.warning("headers_dropped", count=len(passed.dropped), names=sorted(set(passed.dropped))[:5])
         return passed.headers
+
+    def _tells(self, crossing: Crossing) -> Callable[[str], bool]:
+        """Whether a header's value tells of a place that the far end must not know: the other side's, or one inside."""
+        known = {*headers.hosts_in([crossing.to, f"sip:{crossing.home}"]), crossing.ip}
+        secret: set[str] | None = None
+
+        def tells(value: str) -> bool:
+            nonlocal secret
+            if secret is None:
+                # A word without a dot or colon is no address, nor a name that leads anywhere from elsewhere.
+                secret = {place for place in crossing.places() if "." in place or ":" in place} - known
+            return headers.names_one_of(value, secret) or (
+                not self._is_inside(crossing.ip)
+                and any(self._is_inside(str(address)) for address in headers.addresses_in(value))
+            )
+
+        return tells
+
+    def _is_inside(self, ip: str) -> bool:
+        try:
+            address = ip_address(ip)
+        except ValueError:
+            return False
+        return any(address in network for network in self._inside)
 
     @staticmethod
     def _to(invite: Invite, decision: Decision, target: Target, far: str) -> str:
@@ -76,6 +130,14 @@ class Transparency:
             return ""
         addressed = f"<sip:{quote(user, safe=USER_SAFE)}{'@' if user else ''}{far}>"
         return f"{headers.quoted(display)} {addressed}" if display else addressed
+
+
+def ip_of(target: Target) -> str:
+    """The IP address of a target; "" while it is a name."""
+    if target.address is not None:
+        return target.address.ip
+    place = place_of(target.uri)
+    return "" if place is None or is_name(place.host) else place.host
 
 
 def _hops(invite: Invite) -> Headers:

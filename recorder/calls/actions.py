@@ -117,10 +117,14 @@ class ConsiderTransfer:
 
 @dataclass(frozen=True, slots=True)
 class ForwardInfo:
-    """Send an INFO on to the other leg unchanged; its answer goes back to where the INFO came from."""
+    """Send an INFO on to the other leg; its answer goes back to where the INFO came from.
+
+    `headers` are those it came with, as far as they may be told there.
+    """
 
     token: int
     to: Side
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -360,7 +360,7 @@ class Call:
         digit = digit_of(event)
         if digit is not None and self._presses.is_repeat(event.side, digit, True, now):
             return [AnswerInfo(event.token, 200, "OK")]
-        return [ForwardInfo(event.token, event.side.other)]
+        return [ForwardInfo(event.token, event.side.other, event.headers)]
 
     def _digit(self, event: DigitReceived, now: float) -> Actions:
         if self._presses.is_repeat(event.side, event.digit, False, now):

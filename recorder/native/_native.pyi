@@ -372,12 +372,18 @@ def pjproject_version() -> str:
 def openssl_version() -> str:
     """[any] The OpenSSL that is loaded, such as "OpenSSL 3.0.15 3 Sep 2024"."""
 
-def install_info(handler: Callable[[InfoRequest], object]) -> None:
+def install_info(
+    handler: Callable[[InfoRequest], object],
+    filter: Callable[[int, list[tuple[str, str]]], list[tuple[str, str]]],
+) -> None:
     """[sip] Have `handler` called with each INFO and REFER of a claimed dialog. Once, after `Endpoint.libStart`.
 
     It runs inside `libHandleEvents` and may answer or forward the INFO at once, or keep its token for later. What it
     raises goes to `sys.unraisablehook`, and the INFO is answered 500 unless it has been. Without an answer for 40 s an
     INFO is answered 408; when its dialog ends, 487.
+
+    `filter(call_id, headers)` says which headers of a far side's answer go back to the sender, on the call `call_id`;
+    what it raises goes the same way, and none do.
     """
 
 def uninstall_info() -> None:
@@ -396,12 +402,13 @@ def answer_info(token: int, code: int, reason: str = "", headers: list[tuple[str
     Raises ValueError for another code, or text that cannot stand in a SIP message.
     """
 
-def forward_info(token: int, call_id: int) -> bool:
+def forward_info(token: int, call_id: int, headers: list[tuple[str, str]]) -> bool:
     """[sip] Send the same INFO on the dialog of another call, and have its answer sent back.
 
-    Body, Content-Type and end-to-end headers go as they came, either way. Silence of the far end comes back as 408, a
-    transport that fails as 503, the end of the far leg as 481; none of them ends a call. False when it cannot be sent
-    (no established dialog there, or the token is gone or forwarded already): the answer is then still the caller's.
+    Body and Content-Type go as they came, either way, with these `headers` beside them. Silence of the far end comes
+    back as 408, a transport that fails as 503, the end of the far leg as 481; none of them ends a call. False when it
+    cannot be sent (no established dialog there, or the token is gone or forwarded already): the answer is then still
+    the caller's.
     """
 
 def notify(call_id: int, headers: list[tuple[str, str]], content_type: str, body: str) -> bool:

@@ -31,6 +31,7 @@ struct Pending {
 std::unordered_map<std::uint64_t, Pending> pending;
 std::uint64_t last_token = 0;
 std::shared_ptr<InfoHandler> handler; // shared: it may be uninstalled while it runs
+std::shared_ptr<AnswerFilter> filter; // likewise
 pj_timer_entry sweep_timer;
 
 // What the stack does itself. Any other request within a dialog, known or unknown, is ours.
@@ -233,7 +234,11 @@ void pass_back(std::uint64_t token, const pjsip_transaction *transaction, const 
         const pjsip_rx_data *rdata = event->body.tsx_state.src.rdata;
         const pjsip_status_line &line = rdata->msg_info.msg->line.status;
         WireMessage answer = content_of(rdata);
-        answer.headers = end_to_end(answer.headers);
+        const std::shared_ptr<AnswerFilter> select = filter;
+        const auto found = pending.find(token);
+        const auto *call = found == pending.end() ? nullptr
+                                                  : static_cast<const pjsua_call *>(found->second.dialog->mod_data[pjsua_var.mod.id]);
+        answer.headers = select && call != nullptr ? (*select)(static_cast<int>(call->index), answer.headers) : Headers{};
         finish(token, line.code, text(line.reason), answer);
         return;
     }
@@ -279,6 +284,7 @@ pj_status_t on_endpoint_stop() {
     for (const auto &[token, info] : std::exchange(pending, {}))
         pjsip_tx_data_dec_ref(info.response);
     handler.reset();
+    filter.reset();
     return PJ_SUCCESS;
 }
 
@@ -295,7 +301,7 @@ bool takes_requests(const LockedCall &leg) {
 
 } // namespace
 
-void install_info(InfoHandler new_handler) {
+void install_info(InfoHandler new_handler, AnswerFilter new_filter) {
     require_sip_thread();
     if (handler)
         throw std::runtime_error("an INFO handler is installed already");
@@ -304,6 +310,7 @@ void install_info(InfoHandler new_handler) {
             require(pjsip_endpt_register_module(pjsua_get_pjsip_endpt(), module), "cannot register the INFO module");
     pj_timer_entry_init(&sweep_timer, 0, nullptr, &on_sweep);
     handler = std::make_shared<InfoHandler>(std::move(new_handler));
+    filter = std::make_shared<AnswerFilter>(std::move(new_filter));
 }
 
 void uninstall_info() {
@@ -313,6 +320,7 @@ void uninstall_info() {
     pjsip_endpt_cancel_timer(pjsua_get_pjsip_endpt(), &sweep_timer);
     finish_where([](const Pending &) { return PJSIP_SC_SERVICE_UNAVAILABLE; });
     handler.reset();
+    filter.reset();
 }
 
 void claim_info(int call_id) {
@@ -338,7 +346,7 @@ bool answer_info(std::uint64_t token, int code, const std::string &reason, const
     return finish(token, code, reason, WireMessage{headers, {}, {}});
 }
 
-bool forward_info(std::uint64_t token, int call_id) {
+bool forward_info(std::uint64_t token, int call_id, const Headers &headers) {
     require_sip_thread();
     const auto found = pending.find(token);
     if (found == pending.end() || found->second.far_dialog != nullptr)
@@ -353,7 +361,7 @@ bool forward_info(std::uint64_t token, int call_id) {
     const WireMessage &message = *found->second.message;
     if (pjsua_var.ua_cfg.user_agent.slen > 0) // as pjsua's own requests
         add_header(request, "User-Agent", view(pjsua_var.ua_cfg.user_agent));
-    set_content(request, {end_to_end(message.headers), message.content_type, message.body});
+    set_content(request, {headers, message.content_type, message.body});
 
     found->second.far_dialog = leg.dialog;
     if (pjsip_dlg_send_request(leg.dialog, request, first_usage.id, as_mod_data(token)) == PJ_SUCCESS)

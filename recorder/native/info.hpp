@@ -28,12 +28,15 @@ struct InfoRequest {
 // Returns false when it failed; the INFO is then answered 500, unless it has been answered. Must not throw.
 using InfoHandler = std::function<bool(const InfoRequest &)>;
 
-void install_info(InfoHandler handler);
+// What of a far side's answer the sender of the request, on the call with this number, may see. Must not throw.
+using AnswerFilter = std::function<Headers(int call_id, const Headers &headers)>;
+
+void install_info(InfoHandler handler, AnswerFilter filter);
 void uninstall_info();        // answers what is pending with 503 and drops the handler
 void claim_info(int call_id); // throws std::runtime_error when there is no such dialog
 
 bool answer_info(std::uint64_t token, int code, const std::string &reason, const Headers &headers);
-bool forward_info(std::uint64_t token, int call_id);
+bool forward_info(std::uint64_t token, int call_id, const Headers &headers);
 // Sends a NOTIFY within the dialog (RFC 6665); its answer goes nowhere. False when it cannot be sent.
 bool notify(int call_id, const Headers &headers, const std::string &content_type, const std::string &body);
 std::size_t pending_infos();

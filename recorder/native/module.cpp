@@ -114,6 +114,25 @@ InfoHandler call_python(nb::callable callable) {
     };
 }
 
+AnswerFilter filter_by_python(nb::callable callable) {
+    std::shared_ptr<nb::callable> shared(new nb::callable(std::move(callable)), [](nb::callable *p) {
+        const nb::gil_scoped_acquire acquire;
+        delete p;
+    });
+    return [shared](int call_id, const Headers &headers) {
+        const nb::gil_scoped_acquire acquire;
+        try {
+            return nb::cast<Headers>((*shared)(call_id, header_list(headers)));
+        } catch (nb::python_error &error) {
+            error.discard_as_unraisable(*shared); // sys.unraisablehook
+        } catch (const std::exception &error) {   // what it returned is no list of headers
+            PyErr_SetString(PyExc_TypeError, error.what());
+            PyErr_WriteUnraisable(shared->ptr());
+        }
+        return Headers{};
+    };
+}
+
 // One leg's G.711 audio below the stream. The ring is shared with the transport that fills it.
 class RtpTap {
   public:
@@ -283,15 +302,16 @@ void bind_info(nb::module_ &m) {
         .def_prop_ro("body", [](const InfoRequest &r) { return nb::bytes(r.message->body.data(), r.message->body.size()); })
         .def_prop_ro("headers", [](const InfoRequest &r) { return header_list(r.message->headers); });
 
-    m.def("install_info", [](nb::callable handler) {
+    m.def("install_info", [](nb::callable handler, nb::callable filter) {
         InfoHandler native = call_python(std::move(handler));
+        AnswerFilter native_filter = filter_by_python(std::move(filter));
         const nb::gil_scoped_release release;
-        install_info(std::move(native));
-    }, "handler"_a);
+        install_info(std::move(native), std::move(native_filter));
+    }, "handler"_a, "filter"_a);
     m.def("uninstall_info", &uninstall_info, WithoutGil());
     m.def("claim_info", &claim_info, "call_id"_a, WithoutGil());
     m.def("answer_info", &answer_info, "token"_a, "code"_a, "reason"_a = "", "headers"_a = Headers{}, WithoutGil());
-    m.def("forward_info", &forward_info, "token"_a, "call_id"_a, WithoutGil());
+    m.def("forward_info", &forward_info, "token"_a, "call_id"_a, "headers"_a, WithoutGil());
     m.def("notify", &notify, "call_id"_a, "headers"_a, "content_type"_a, "body"_a, WithoutGil());
     m.def("pending_infos", &pending_infos);
     m.def("_take_apart", [](const nb::bytes &packet, long content_length) {

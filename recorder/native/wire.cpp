@@ -1,23 +1,9 @@
 #include "wire.hpp"
 
 #include <algorithm>
-#include <array>
 
 namespace recorder {
 namespace {
-
-// Long and compact names (RFC 3261, section 7.3.3), lower case and sorted.
-constexpr std::array<std::string_view, 31> kHopHeaders = {
-    "allow",          "allow-events", "authorization",       "c",
-    "call-id",        "contact",      "content-length",      "content-type",
-    "cseq",           "f",            "from",                "i",
-    "k",              "l",            "m",                   "max-breadth",
-    "max-forwards",   "path",         "proxy-authorization", "proxy-require",
-    "record-route",   "route",        "server",              "supported",
-    "t",              "timestamp",    "to",                  "u",
-    "user-agent",     "v",            "via",
-};
-static_assert(std::is_sorted(kHopHeaders.begin(), kHopHeaders.end()));
 
 std::string lower(std::string_view text) {
     std::string result(text);
@@ -80,14 +66,6 @@ WireMessage take_apart(std::string_view packet, long content_length) {
         rest = rest.substr(0, static_cast<std::size_t>(content_length));
     message.body = rest;
     return message;
-}
-
-Headers end_to_end(const Headers &headers) {
-    Headers kept;
-    for (const auto &header : headers)
-        if (!std::binary_search(kHopHeaders.begin(), kHopHeaders.end(), std::string_view(lower(header.first))))
-            kept.push_back(header);
-    return kept;
 }
 
 bool is_printable(std::string_view text) {

@@ -21,10 +21,6 @@ struct WireMessage {
 // the header's value, or negative when it is absent; the body never reaches past the packet.
 WireMessage take_apart(std::string_view packet, long content_length);
 
-// The headers that mean something to the far end: without those of the hop, the dialog, the body's frame and the
-// sender's own capabilities.
-Headers end_to_end(const Headers &headers);
-
 // Whether it can be written into a message as it is: no control characters except tab.
 bool is_printable(std::string_view text);
 

@@ -318,7 +318,7 @@ class Endpoint:
         self._transports.open(endpoint)
         endpoint.libStart()
         endpoint.audDevManager().setNullDev()
-        native.install_info(self._info)
+        native.install_info(self._info, self._answer_headers)
         native.install_dialog()
         native.pick_headers(sorted(self._picked()))
         self._accounts.open(self._transports)
@@ -381,6 +381,10 @@ class Endpoint:
                 request.method,
             )
         )
+
+    def _answer_headers(self, call_id: int, fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        leg = self._legs.get(call_id)
+        return list(leg.sees(fields)) if leg is not None and leg.sees is not None else []
 
     def _remember(self, leg: Leg) -> None:
         self._legs[leg.call_id] = leg

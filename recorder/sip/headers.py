@@ -7,11 +7,13 @@ be passed on as it is, is left out; it is never mended.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
-from recorder.header_names import OURS, is_name
+from recorder.header_names import OF_CONTENTS, OURS, is_name
 
 Headers = tuple[tuple[str, str], ...]
 Hosts = Literal["ours", "target", "keep"]
@@ -33,6 +35,12 @@ _PLACE = re.compile(r";(?:maddr|received|rport|transport|ttl)(?:=[^;>,?\s]*)?(?=
 _IP_ADDRESS = re.compile(
     r"(?<![0-9.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9.])|\[[0-9a-f:.]*:[0-9a-f:.]*\]", re.IGNORECASE
 )
+_ANY_ADDRESS = re.compile(
+    r"(?<![0-9a-z.:])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-f]*:[0-9a-f:.]*:[0-9a-f.]*)", re.IGNORECASE
+)
+_SENT_BY = re.compile(r"SIP\s*/\s*2\.0\s*/\s*\w+\s+(\[[0-9a-f:.]+\]|[^\s:;,]+)", re.IGNORECASE)
+_IN_WORD = re.compile(r"[\w.-]")
+_GOES_ON = re.compile(r"[\w-]|\.\w")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*<', re.DOTALL)
 
 
@@ -59,25 +67,37 @@ class Passing:
         self._beginnings = tuple(name[:-1] for name in lower if name.endswith("*"))
         self._hosts = hosts
 
-    def carries(self, name: str) -> bool:
-        """Whether a header of this name goes across."""
+    def carries(self, name: str, whole: bool = False) -> bool:
+        """Whether a header of this name goes across; `whole`: of a message that does so with its contents."""
         lower = name.lower()
+        if whole and lower in OF_CONTENTS:
+            return True
         return (lower in self._exact or lower.startswith(self._beginnings)) and lower not in OURS
 
-    def select(self, fields: Iterable[tuple[str, str]], *, home: str, target: str) -> Passed:
+    def select(
+        self,
+        fields: Iterable[tuple[str, str]],
+        *,
+        home: str,
+        target: str,
+        tells: Callable[[str], bool] = lambda _value: False,
+        whole: bool = False,
+    ) -> Passed:
         """Pick what goes across out of `fields`, in its order.
 
         Args:
             fields: names and values as they came, folded lines joined.
             home, target: `host[:port]` of ours, and of where the message goes.
+            tells: whether a value tells of a place that the far end is not to know of.
+            whole: the message goes across with its contents, an INFO or a MESSAGE.
         """
         kept: list[tuple[str, str]] = []
         dropped: list[str] = []
         room = MOST_BYTES
         for name, value in fields:
-            if not self.carries(name):
+            if not self.carries(name, whole):
                 continue
-            clean = self._clean(name, value, home if self._hosts == "ours" else target)
+            clean = self._clean(name, value, home if self._hosts == "ours" else target, tells)
             size = 0 if clean is None else len(name) + len(clean.encode()) + 4
             if clean is None or len(kept) == MOST_HEADERS or size > room:
                 dropped.append(name[:64])
@@ -92,12 +112,14 @@ class Passing:
             return came_with
         return home if self._hosts != "target" else target
 
-    def _clean(self, name: str, value: str, host: str) -> str | None:
+    def _clean(self, name: str, value: str, host: str, tells: Callable[[str], bool]) -> str | None:
         if not is_name(name) or not is_value(value):
             return None
-        if name.lower() not in _IDENTITIES or self._hosts == "keep":
+        if self._hosts == "keep":
             return value
-        return rehosted(value, host)
+        if name.lower() in _IDENTITIES:
+            return rehosted(value, host)
+        return None if tells(value) else value
 
 
 def is_value(value: str) -> bool:
@@ -124,6 +146,35 @@ def rehosted(value: str, host: str) -> str | None:
     result = _PLACE.sub("", _URI_HOST.sub(replaced, value))
     left = (found[0] for found in _IP_ADDRESS.finditer(result))
     return None if any(address not in host for address in left) else result
+
+
+def addresses_in(value: str) -> Iterable[IPv4Address | IPv6Address]:
+    """Every IP address that stands in a value: IPv4, and IPv6 in brackets or without."""
+    for found in _ANY_ADDRESS.finditer(value):
+        with suppress(ValueError):
+            yield ip_address(found[0])
+
+
+def hosts_in(fields: Iterable[str]) -> Iterable[str]:
+    """Every host in values of Via, Contact, Route and the like, in lower case and without brackets."""
+    for value in fields:
+        for found in _URI_HOST.finditer(value):
+            yield found["host"].lower().strip("[]")
+        for found in _SENT_BY.finditer(value):
+            yield found[1].lower().strip("[]")
+
+
+def names_one_of(value: str, places: Iterable[str]) -> bool:
+    """Whether one of `places` (hosts, Call-IDs) stands in a value as a word of its own."""
+    lower = value.lower()
+    for place in places:
+        at = lower.find(place)
+        while at >= 0:
+            before, after = lower[:at][-1:], lower[at + len(place) :]
+            if not _IN_WORD.match(before) and not _GOES_ON.match(after):
+                return True
+            at = lower.find(place, at + 1)
+    return False
 
 
 def is_anonymous(host: str) -> bool:

@@ -31,6 +31,7 @@ from recorder.sip.headers import Headers, quoted
 _log = structlog.get_logger()
 
 Listener = Callable[[Event], None]
+Fields = Sequence[tuple[str, str]]
 _NOT_HEARD = (pj.PJSIP_EVENT_TIMER, pj.PJSIP_EVENT_TRANSPORT_ERROR)
 
 # As pjmedia names them: ENCODING is "we are heard", DECODING "we hear".
@@ -67,7 +68,10 @@ class _Call(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
 
 
 class Leg:
-    """One leg of a call. Once it is `gone`, whatever is asked of it has no effect; `ended` says how it ended."""
+    """One leg of a call. Once it is `gone`, whatever is asked of it has no effect; `ended` says how it ended.
+
+    `sees(fields)` picks what its far end may see of the header fields in an answer to a request that went across.
+    """
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class Leg:
         self.side = side
         self.outgoing = call_id is None
         self.listener = listener
+        self.sees: Callable[[Fields], Headers] | None = None
         self.call_id = -1 if call_id is None else call_id
         self.sip_call_id: str | None = None
         self.slot = -1

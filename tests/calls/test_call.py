@@ -117,7 +117,8 @@ def test_a_hold_before_the_call_is_up_is_passed_on_when_it_is() -> None:
 
 def test_every_target_is_offered_the_direction_that_the_caller_asks_for_by_then() -> None:
     call = new_call()
-    assert DialLeg(ONE, Direction.SENDONLY) in call.handle(CallAdmitted((ONE, TWO), direction=Direction.SENDONLY), 100.0)
+    admitted = CallAdmitted((ONE, TWO), direction=Direction.SENDONLY)
+    assert DialLeg(ONE, Direction.SENDONLY) in call.handle(admitted, 100.0)
     call.handle(DirectionAsked(Side.A, Direction.INACTIVE), 101.0)
     assert DialLeg(TWO, Direction.INACTIVE) in call.handle(LegEnded(Side.B, 503, ""), 102.0)
     for event in (LegAnswered(), LegMediaActive(Side.B), LegMediaActive(Side.A)):
@@ -140,7 +141,7 @@ def test_a_session_that_was_not_refreshed_has_expired() -> None:
 
 def test_only_an_info_can_be_a_control() -> None:
     message = InfoReceived(Side.B, 9, "", b"", (("Record", "off"),), method="MESSAGE")
-    assert after(*ANSWERED).handle(message, 103.0) == [ForwardInfo(9, Side.A)]
+    assert after(*ANSWERED).handle(message, 103.0) == [ForwardInfo(9, Side.A, message.headers)]
 
 
 def test_the_caller_is_answered_once_the_targets_media_is_settled() -> None:
@@ -388,7 +389,7 @@ def test_a_refused_call_dials_nobody() -> None:
 def test_a_recording_control_is_applied_and_other_infos_cross_over() -> None:
     call = after(*UP)
     assert call.handle(MUTE, 105.0) == [ApplyControl(Side.B, 7, Control(Verb.MUTE))]
-    assert call.handle(UNKNOWN, 105.0) == [ForwardInfo(8, Side.A)]
+    assert call.handle(UNKNOWN, 105.0) == [ForwardInfo(8, Side.A, UNKNOWN.headers)]
 
 
 def test_a_control_is_understood_before_the_answer() -> None:
@@ -406,7 +407,7 @@ def test_a_digit_that_comes_by_info_as_well_is_passed_once() -> None:
     call.handle(DigitReceived(Side.A, "5"), 105.0)
     info = InfoReceived(Side.A, 7, "application/dtmf-relay", b"Signal=5\r\nDuration=160\r\n", ())
     assert call.handle(info, 105.2) == [AnswerInfo(7, 200, "OK")]
-    assert call.handle(info, 107.0) == [ForwardInfo(7, Side.B)]
+    assert call.handle(info, 107.0) == [ForwardInfo(7, Side.B, info.headers)]
 
 
 def test_a_far_end_without_rtp_is_reported_and_ends_the_call_only_where_that_is_wanted() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from recorder.loadtest.peers import Plan, Sipp
+from recorder.loadtest.ports import lease
 from recorder.loadtest.subject import Subject
 from tests.endtoend.conftest import CHANGES, Bench, Call
 from tests.native.phone import Phone
@@ -139,6 +142,41 @@ def test_folded_headers_and_bytes_that_are_no_text(bench: Bench) -> None:
     assert invite.header("X-Folded") == "one X-Evil: 1 two"
     assert [invite.header(name) for name in ("X-Evil", "X-Good")] == [None, "è"]
     assert b"\xff" not in invite.raw
+
+
+def test_no_message_within_a_call_tells_where_the_other_side_is(tmp_path: Path) -> None:
+    """Not in the INVITE, nor in MESSAGE and methods that nobody knows, nor in answers; bodies are the far end's."""
+    here, there = "127.0.0.2", "127.0.0.3"
+    identity = "P-Asserted-Identity: <sip:77@[local_ip]>"
+    talk = f"X-Where: at [local_ip]:5060\nX-Good: yes\n{identity}\nCall-Info: <sip:[local_ip]>\n"
+    ports = lease(1)
+    subject = Subject(tmp_path)
+    with ExitStack() as stack:
+        stack.callback(ports.release)
+        subject.configuration["routes"] = [{"name": "far", "target": f"sip:{{user}}@{there}:{ports.first}"}]
+        stack.enter_context(subject)
+        plan = Plan("uas-message", host=there, port=ports.first, edit=[("[last_CSeq:]\n", "[last_CSeq:]\n" + talk)])
+        application = stack.enter_context(Sipp(plan))
+        asks = f"Max-Forwards: 70\n{talk}X-Call: ([call_id])\nIn-Reply-To: [call_id]\n"
+        caller = stack.enter_context(
+            Sipp(Plan("uac-message", remote=subject.sip_address, host=here, edit=[("Max-Forwards: 70\n", asks)]))
+        )
+        call = Call(caller.wait(), application.wait(10))
+        assert call.caller.ok, call.caller.errors
+        assert call.application.ok, call.application.errors
+        metrics = subject.api.metrics()
+    for outcome, secret in ((call.application, here), (call.caller, there)):
+        for message in (message for message in outcome.messages if not message.sent):
+            assert secret.encode() not in message.raw.partition(b"\r\n\r\n")[0], message.raw
+            assert call.sip_call_id.encode() not in message.raw or outcome is call.caller
+    for method in ("INVITE", "MESSAGE", "NOTIFY", "FROB", "BYE"):
+        [arrived] = call.application.received(method)
+        assert arrived.header("X-Good") == "yes"
+        assert arrived.header("P-Asserted-Identity") == f"<sip:77@127.0.0.1:{subject.sip_port}>"
+        assert [arrived.header(name) for name in ("X-Where", "X-Call", "Call-Info", "In-Reply-To")] == [None] * 4
+    assert call.application.received("NOTIFY")[0].header("Event")
+    assert call.caller.received(405)[0].header("X-Good") == "yes"
+    assert metrics["recorder_headers_dropped_total"] >= 2 * 4
 
 
 @pytest.fixture(scope="module")

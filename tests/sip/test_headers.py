@@ -15,10 +15,13 @@ from recorder.sip.headers import (
     MOST_BYTES,
     MOST_HEADERS,
     Passing,
+    addresses_in,
     display_of,
     host_and_port_of,
     host_of,
+    hosts_in,
     is_value,
+    names_one_of,
     quoted,
     rehosted,
 )
@@ -50,6 +53,36 @@ def test_no_address_is_left_in_what_names_people(value: str) -> None:
     result = rehosted(value.replace("sip", "sip:"), HOME)
     found = re.findall(r"\d+\.\d+\.\d+\.\d+", result or "")
     assert set(found) <= {"198.51.100.1"}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("at 10.0.0.7", True),
+        ("at 10.0.0.7:5060;x", True),
+        ("<sip:a@10.0.0.7>.", True),
+        ("10.0.0.70, 110.0.0.7, 10.0.0.7.1, x10.0.0.7", False),
+        ("call AB-1@PBX.example today", True),
+        ("ab-1@pbx.example.com", False),
+    ],
+)
+def test_a_place_is_found_where_it_stands_by_itself(value: str, expected: bool) -> None:
+    assert names_one_of(value, ["10.0.0.7", "ab-1@pbx.example"]) is expected
+
+
+def test_addresses_and_hosts_are_found_wherever_they_are() -> None:
+    value = "v=1.2.3.4, [2001:db8::1]:5060 and fe80::2; 12:30:00 a::b::c 1.2.3.4.5x 999.1.1.1"
+    assert {str(address) for address in addresses_in(value)} >= {"1.2.3.4", "2001:db8::1", "fe80::2"}
+    named = ["SIP/2.0/UDP [2001:DB8::1]:5060;branch=x", "<sip:a@Pbx.Example:5070>;x, <sips:10.0.0.9>"]
+    assert list(hosts_in(named)) == ["2001:db8::1", "pbx.example", "10.0.0.9"]
+
+
+def test_a_header_that_tells_of_a_hidden_place_is_left_out_unless_hosts_are_kept() -> None:
+    fields = [("X-A", "secret"), ("X-B", "open"), ("Content-Disposition", "render"), ("Contact", "<sip:a@b>")]
+    for hosts, whole, expected in (("ours", False, ["X-B"]), ("keep", True, ["X-A", "X-B", "Content-Disposition"])):
+        passing = Passing(PASSED_HEADERS, hosts)  # type: ignore[arg-type]
+        passed = passing.select(fields, home=HOME, target=FAR, tells=lambda value: value == "secret", whole=whole)
+        assert [name for name, _ in passed.headers] == expected
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,12 @@ class Account(pj.Account):
         native.claim_info(far.getId())
 
 
+def beyond(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Without those of the hop and the dialog."""
+    passing = ("x-", "info-package", "record", "content-disposition", "www-authenticate", "proxy-authenticate")
+    return [(name, value) for name, value in headers if name.lower().startswith(passing) and name != "Record-Route"]
+
+
 def act(token: int, call_id: int, words: list[str]) -> None:
     match words:
         case ["answer", code, *reason]:
@@ -74,8 +80,8 @@ def act(token: int, call_id: int, words: list[str]) -> None:
             say(answered=done, again=native.answer_info(token, 200))
         case ["forward"]:
             other = legs[call_id].other
-            sent = other is not None and native.forward_info(token, other.getId())
-            say(forwarded=sent, again=other is not None and native.forward_info(token, other.getId()))
+            sent = other is not None and native.forward_info(token, other.getId(), beyond(requests[token]))
+            say(forwarded=sent, again=other is not None and native.forward_info(token, other.getId(), []))
             if not sent:
                 native.answer_info(token, 481)
         case ["later", *rest]:
@@ -104,6 +110,7 @@ def on_info(request: native.InfoRequest) -> None:
         headers=headers,
         pending=native.pending_infos(),
     )
+    requests[request.token] = headers
     todo = next((value for name, value in headers if name == "X-Do"), "forward").split()
     if todo[0] == "later":
         calls[request.token] = request.call_id
@@ -111,12 +118,13 @@ def on_info(request: native.InfoRequest) -> None:
 
 
 calls: dict[int, int] = {}
+requests: dict[int, list[tuple[str, str]]] = {}
 sys.unraisablehook = lambda event: say(unraisable=str(event.exc_value))
 endpoint = LoopbackEndpoint()
 account = endpoint.account(Account())
-native.install_info(on_info)
+native.install_info(on_info, lambda _call_id, headers: beyond(headers))
 try:
-    native.install_info(on_info)
+    native.install_info(on_info, lambda _call_id, headers: beyond(headers))
 except RuntimeError as error:
     say(refused=str(error))
 try:
