@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from recorder import native
-from recorder.calls.admission import Admission, Room
+from recorder.calls.admission import Admission, Refusal, Room
 from recorder.calls.cdr import CallDetailRecord
 from recorder.calls.events import CallAdmitted, CallRefused, Direction, HangUpRequested, Invite, Side
 from recorder.calls.routing import Decision, Identity, Router
@@ -157,6 +157,13 @@ class Exchange:
         invite, staying = session.invite, session.party(leaving.other)
         return self._router.decide(replace(invite, called=user, calling=staying, headers={}, fields=()))
 
+    def transfer_refusal(self, session: Session) -> Refusal | None:
+        """Why no party may be dialed into this call now; None when one may: it takes as much as a call's second leg."""
+        return self._refusal(session.invite.trunk)
+
+    def _refusal(self, trunk: str) -> Refusal | None:
+        return self.admission.refusal(trunk, self._room(trunk), time.monotonic(), recorded=False)
+
     def find(self, dialog: Replaced) -> tuple[Session, Leg] | None:
         """The call and the leg whose dialog this is."""
         call_id = native.find_call(dialog.sip_call_id, dialog.to_tag, dialog.from_tag)
@@ -167,27 +174,31 @@ class Exchange:
 
     def _take_over(self, leg: Leg, invite: Invite) -> None:
         """An INVITE that wants the place of one of our legs (RFC 3891, section 3): it has it, or is refused."""
-        sip_status, outcome = self._judge_takeover(leg, invite)
+        sip_status, outcome, retry_after_s = self._judge_takeover(leg, invite)
         if sip_status == 0:
             return
         self._services.metrics.transfers.labels(outcome).inc()
         _log.warning("takeover_refused", source=invite.source, sip_call_id=invite.sip_call_id, reason=outcome)
-        leg.hang_up(sip_status)
+        leg.hang_up(sip_status, retry_after_s=retry_after_s)
 
-    def _judge_takeover(self, leg: Leg, invite: Invite) -> tuple[int, str]:
+    def _judge_takeover(self, leg: Leg, invite: Invite) -> tuple[int, str, int | None]:
         try:
             wanted = replaced(invite.headers["replaces"])
         except InvalidRequestError as error:
-            return error.sip_status, "malformed"
+            return error.sip_status, "malformed", None
         if not self._router.may_transfer(invite.trunk):
-            return 603, "denied"
+            return 603, "denied", None
         found = self.find(wanted) if wanted is not None else None
         if wanted is None or found is None:
-            return 481, "no_dialog"
+            return 481, "no_dialog", None
         session, old = found
         if wanted.early_only and session.is_up:
-            return 486, "busy"
-        return (0, "") if session.transfers.called(session.side_of(old), leg) else (481, "no_dialog")
+            return 486, "busy", None
+        if (refusal := self._refusal(invite.trunk)) is not None:
+            return 503, refusal.reason, refusal.retry_after_s
+        # RFC 3891, section 3: 481 for an early dialog that is not of our making. One that is rings still, and goes on.
+        taken = session.transfers.called(session.side_of(old), leg)
+        return (0, "", None) if taken else (481, "no_dialog", None)
 
     def _room(self, trunk: str) -> Room:
         endpoint, watched = self._services.endpoint, self._watched

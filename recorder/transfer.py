@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from recorder import native
+from recorder.calls.admission import Refusal
 from recorder.calls.dialing import Dialing
 from recorder.calls.events import Direction, Event, InfoReceived, LegEnded, Side
 from recorder.calls.routing import Decision
@@ -36,6 +37,7 @@ from recorder.calls.transfer import (
 from recorder.errors import IllegalEventError, InvalidRequestError, RecorderError
 from recorder.sip import headers as sip_headers
 from recorder.sip.leg import Leg
+from recorder.transparency import hops
 
 if TYPE_CHECKING:
     from recorder.session import Session
@@ -51,6 +53,9 @@ class Switchboard(Protocol):
 
     def transfer_route(self, session: Session, leaving: Side, user: str) -> Decision:
         """Where a party called `user` is to be dialed, as a call of the session's trunk. Raises RecorderError."""
+
+    def transfer_refusal(self, session: Session) -> Refusal | None:
+        """Why no party may be dialed into this call now; None when one may."""
 
     def find(self, dialog: Replaced) -> tuple[Session, Leg] | None:
         """The call and the leg whose dialog this is."""
@@ -134,6 +139,11 @@ class Transfers:
             decision = session.switchboard.transfer_route(session, side, wanted.user)
         except RecorderError as error:
             self._refuse(token, error.sip_status, "no_route", side)
+            return
+        refusal = session.switchboard.transfer_refusal(session)
+        if refusal is not None:
+            again = [("Retry-After", str(refusal.retry_after_s))]
+            self._refuse(token, 503, refusal.reason, side, refusal.detail, again)
             return
         self._accept(token, wanted)
         story = Story("attended" if wanted.replaces else "blind", side, decision.targets[0].uri, time.monotonic())
@@ -256,18 +266,9 @@ class Transfers:
             endpoint.look_up(target.lookup, lambda found: self._looked_up(running, target, found))
             return
         assert running.dialing is not None
-        before = running.dialing
         if running.new is not None:
             running.new.listener = None
-        to = Dialing(
-            target.uri,
-            calling=before.calling,
-            display=before.display,
-            host=before.host,
-            trunk=target.trunk,
-            headers=before.headers,
-            address=target.address,
-        )
+        to = replace(running.dialing, target=target.uri, trunk=target.trunk, address=target.address)
         staying = self.session.leg(running.story.leaving.other)
         assert staying is not None
         running.told = staying.direction
@@ -303,7 +304,15 @@ class Transfers:
 
     # REFER --------------------------------------------------------------------------------------------------------
 
-    def _refuse(self, token: int, sip_status: int, outcome: str, side: Side, phrase: str = "") -> None:
+    def _refuse(
+        self,
+        token: int,
+        sip_status: int,
+        outcome: str,
+        side: Side,
+        phrase: str = "",
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
         session = self.session
         session.services.metrics.transfers.labels(outcome).inc()
         _log.warning(
@@ -313,7 +322,7 @@ class Transfers:
             status=sip_status,
             reason=outcome,
         )
-        native.answer_info(token, sip_status, phrase)
+        native.answer_info(token, sip_status, phrase, list(headers))
 
     def _accept(self, token: int, wanted: Referral) -> None:
         # RFC 4488, section 4: who wants no subscription is told that there is none.
@@ -330,7 +339,7 @@ class Transfers:
     def _dialing(self, leaving: Side, decision: Decision, wanted: Referral) -> Dialing:
         endpoint = self.session.services.endpoint
         home = endpoint.home(decision.targets[0].uri)
-        extra: list[tuple[str, str]] = []
+        extra = list(hops(self.session.invite))
         by = sip_headers.rehosted(wanted.referred_by, home) if sip_headers.is_value(wanted.referred_by) else None
         if by:
             extra.append(("Referred-By", by))

@@ -76,7 +76,7 @@ class Transparency:
             to=self._to(invite, decision, target, far),
             trunk=target.trunk,
             address=target.address,
-            headers=(*_hops(invite), *self._selected(passing, invite.fields, crossing)),
+            headers=(*hops(invite), *self._selected(passing, invite.fields, crossing)),
         )
 
     def across(self, fields: Iterable[tuple[str, str]], trunk: str, crossing: Crossing, *, whole: bool) -> Headers:
@@ -140,7 +140,7 @@ def ip_of(target: Target) -> str:
     return "" if place is None or is_name(place.host) else place.host
 
 
-def _hops(invite: Invite) -> Headers:
+def hops(invite: Invite) -> Headers:
     """The Max-Forwards of what goes out, one less than came in (RFC 7332, section 4); () for the stack's own, 70.
 
     The gate has refused what has none left.

@@ -100,6 +100,7 @@ def test_transfer_by_the_caller(allowing: Bench, tmp_path: Path) -> None:
     assert three.target is not None
     [invite] = three.target.received("INVITE")
     assert (invite.header("From") or "").startswith("<sip:1000@127.0.0.1>")
+    assert invite.header("Max-Forwards") == "69"
     assert invite.header("Referred-By") == f"<sip:5550100@{allowing.subject.sip_address}>"
     assert invite.first_line.startswith("INVITE sip:9001@127.0.0.1:")
     story = the_transfer(allowing, three)
@@ -200,6 +201,19 @@ def test_transfer_to_where_no_route_leads(allowing: Bench, tmp_path: Path) -> No
     play(allowing, tmp_path, "uac-wait-bye", "uas-transfer-malformed", None, seconds=0.5, edit=edit)
 
 
+def test_a_transfer_needs_the_room_of_a_call(tmp_path: Path) -> None:
+    """uas-transfer-malformed, to a number that is there, but its trunk has all the calls it may: 503, as for a call."""
+    trunk = CHANGES["trunks"][0] | {"transfer": "allow", "max_calls": 1}
+    edit = [('"x <sip:9001@', "<sip:9001@198.51.100.1>"), ('<recv response="400"/>', '<recv response="503"/>')]
+    with Subject(tmp_path, changes=CHANGES | {"trunks": [trunk]}) as subject:
+        three = play(Bench(subject), tmp_path, "uac-wait-bye", "uas-transfer-malformed", None, seconds=0.5, edit=edit)
+        metrics = subject.api.metrics()
+    [refused] = three.call.application.received(503)
+    assert refused.header("Retry-After")
+    assert len(three.call.application.received("INVITE")) == 1
+    assert metrics['recorder_transfers_total{outcome="trunk_capacity"}'] == 1
+
+
 def test_transfer_attended_elsewhere(allowing: Bench, tmp_path: Path) -> None:
     """The other call is none of ours: the new party is dialed and told which call to take the place of."""
     three = play(allowing, tmp_path, "uac-wait-bye", "uas-transfer-attended-elsewhere", "uas-bye")
@@ -274,6 +288,25 @@ def test_replaces_unknown(allowing: Bench) -> None:
         outcome = caller.wait()
     assert outcome.ok, outcome.errors
     assert outcome.received(481)
+
+
+def test_replaces_of_a_party_that_rings(allowing: Bench) -> None:
+    """uac-replaces-unknown, of the early dialog of a caller whose callee rings: 481, and it rings on (RFC 3891)."""
+    subject = allowing.subject
+    with (
+        Sipp(Plan("uas-ring", port=subject.application_port)) as callee,
+        Sipp(Plan("uac-cancel", remote=subject.sip_address, length_ms=1500)) as calling,
+    ):
+        ringing = Bench.eventually(lambda: calling.outcome().received(180) or None, "the 180")[0]
+        tags = [(ringing.header(name) or "").rpartition(";tag=")[2] for name in ("To", "From")]
+        named = "{};to-tag={};from-tag={}".format(ringing.header("Call-ID"), *tags)
+        edit = [("nobody@nowhere;to-tag=1;from-tag=2", named)]
+        with Sipp(Plan("uac-replaces-unknown", remote=subject.sip_address, edit=edit)) as taking:
+            refused = taking.wait()
+        outcomes = calling.wait(10), callee.wait(10)
+    assert refused.received(481), refused.errors
+    assert all(outcome.ok for outcome in outcomes)
+    assert outcomes[1].received("CANCEL")
 
 
 def test_replaces_of_a_trunk_that_may_not(bench: Bench) -> None:
