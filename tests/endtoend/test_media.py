@@ -9,7 +9,9 @@ import pytest
 
 from recorder.loadtest.subject import Subject
 from recorder.loadtest.tones import Codec, write_raw
-from tests.endtoend.conftest import CHANGES, Bench
+from tests.endtoend.conftest import CHANGES, Bench, audio_port
+from tests.endtoend.test_hold import heard
+from tests.peers.rtp import RtpPeer, encoded, voice_of
 from tests.tones import is_tone, sine
 
 TIMEOUT_S = 1
@@ -44,6 +46,40 @@ def test_many_lines(bench: Bench, tmp_path: Path) -> None:
     assert "inside" not in offered
     kept = bench.kept(call)
     assert is_tone(kept.samples[kept.rate // 2 : kept.rate * 3 // 2], 440, kept.rate)
+
+
+def test_rtcp_mux_is_declined(bench: Bench) -> None:
+    """An offer to send RTCP on RTP's port (RFC 5761, section 5.1.1) is answered without it: RTCP has its own port."""
+    offer = {"edit": [("a=ptime:20", "a=ptime:20\na=rtcp-mux")]}
+    call = bench.call("uac-call", "uas-answer", seconds=0.3, caller_plan=offer)
+    answer = call.caller.received(200)[0]
+    assert b"rtcp-mux" not in answer.body
+    assert f"a=rtcp:{audio_port(answer) + 1} ".encode() in answer.body
+    assert b"rtcp-mux" not in call.application.received("INVITE")[0].body
+
+
+@pytest.mark.parametrize(("a_ms", "b_ms"), [(10, 30), (30, 10)])
+def test_packet_times(bench: Bench, a_ms: int, b_ms: int) -> None:
+    """Packets of 10 and of 30 ms pass as they came, and what is recorded of them has no seam."""
+    with (
+        RtpPeer(encoded(sine(440, 4.0)), packet_ms=a_ms) as a,
+        RtpPeer(encoded(sine(880, 4.0)), packet_ms=b_ms) as b,
+    ):
+        call = bench.call(
+            "uac-call",
+            "uas-answer",
+            seconds=1.5,
+            voices=(a, b),
+            caller_plan={"edit": [*voice_of(a, "caller", Codec.PCMU), ("a=ptime:20", f"a=ptime:{a_ms}")]},
+            application_plan={"edit": [*voice_of(b, "callee", Codec.PCMU), ("a=ptime:20", f"a=ptime:{b_ms}")]},
+        )
+    assert {len(packet.payload) for packet in b.received} == {8 * a_ms}
+    assert {len(packet.payload) for packet in a.received} == {8 * b_ms}
+    kept = bench.kept(call)
+    for leg, packet_ms in (("a", a_ms), ("b", b_ms)):
+        assert kept.manifest["legs"][leg]["rx_packets"] > 1000 / packet_ms
+    assert heard(kept, 0.4, 1.3) == (True, True)
+    assert not [gap for gap in kept.manifest["gaps"] if 0.4 < gap["start_s"] < 1.3]
 
 
 def test_silent(bench: Bench) -> None:

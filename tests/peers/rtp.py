@@ -18,7 +18,6 @@ from recorder.loadtest.tones import Codec
 from tests.peers.codecs import Speech
 from tests.tones import RATE, Samples
 
-PACKET_S = 0.020
 _PAYLOAD_TYPES = {Codec.PCMU: 0, Codec.PCMA: 8}
 
 
@@ -37,12 +36,13 @@ class RtpPeer:
     """Sends `sound` in real time from `begin` on, and receives. Use as a context manager.
 
     Args:
-        encoded: the sound as raw G.711 bytes, 8000 a second, or as the payloads of packets of 20 ms.
+        encoded: the sound as raw G.711 bytes, 8000 a second, or as the payloads of packets.
         codec: which G.711 law, or any other way to speak.
         digits: telephone events by the number of the packet that they begin at (RFC 4733): codes 0 to 15.
         event_payload_type: what they are sent as.
         when_heard: begin by itself, towards where the first packet comes from.
         host: the address to send from and receive at.
+        packet_ms: how much sound is in a packet.
 
     `protect` and `unprotect` are what each packet passes on its way out and in, such as SRTP.
     """
@@ -55,6 +55,7 @@ class RtpPeer:
         event_payload_type: int = 101,
         when_heard: bool = False,
         host: str = "127.0.0.1",
+        packet_ms: int = 20,
     ) -> None:
         self.protect: Callable[[bytes], bytes] = bytes
         self.unprotect: Callable[[bytes], bytes] = bytes
@@ -64,10 +65,12 @@ class RtpPeer:
         self.received: list[Received] = []
         self.first_sent_s: float | None = None
         if isinstance(encoded, bytes):
-            encoded = [encoded[start : start + 160] for start in range(0, len(encoded), 160)]
+            size = 8 * packet_ms
+            encoded = [encoded[start : start + size] for start in range(0, len(encoded), size)]
+        self._packet_s = packet_ms / 1000
         self.payloads = encoded
         self._payload_type, self._ticks = (
-            (codec.payload_type, codec.ticks) if isinstance(codec, Speech) else (_PAYLOAD_TYPES[codec], 160)
+            (codec.payload_type, codec.ticks) if isinstance(codec, Speech) else (_PAYLOAD_TYPES[codec], 8 * packet_ms)
         )
         self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((host, 0))
@@ -121,7 +124,7 @@ class RtpPeer:
         begin = time.monotonic()
         self.first_sent_s = time.time()
         for number, payload in enumerate(self.payloads):
-            wait = begin + number * PACKET_S - time.monotonic()
+            wait = begin + number * self._packet_s - time.monotonic()
             if wait > 0 and self._stopping.wait(wait):
                 return
             kind, begin_number = self._payload_type, number
