@@ -308,7 +308,7 @@ class Session:
             self.take = Take(name, self.services.settings, self.decision.account, parties)
         for side, leg in self._legs.items():
             if self.take is not None and leg.slot >= 0:
-                self.take.attach(side, leg.call_id, leg.slot)
+                self.take.attach(side, leg.call_id)
 
     def _start_recording(self) -> None:
         self._attach_taps()

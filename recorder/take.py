@@ -29,13 +29,8 @@ from recorder.media.recording import Recording
 from recorder.settings import Account, AccountRedaction, Settings
 from recorder.tags import Tags
 
-FRAMES_PER_SECOND = 50  # the bridge's tick is 20 ms
-RTP_RATE_HZ = 8000  # G.711, which is recorded from its packets
-RTP_CODECS = ("PCMU", "PCMA")
 HOLD_S = 0.2  # how late a packet may come and still be in the recording
 TOLERANCE_S = 0.02
-
-Tap = native.RtpTap | native.Tap
 
 
 class Take:
@@ -72,7 +67,7 @@ class Take:
         self._guard_after = rate * after_ms // 1000
         self._redaction_mode = redaction.mode
         self._capacity = round(rate * settings.media.ring_s)
-        self._taps: dict[Side, Tap] = {side: self._new_tap(side, "PCMU") for side in Side}
+        self._taps = {side: self._new_tap(side) for side in Side}
         self._recording: Recording | None = None
         self._legs: dict[Side, LegFacts] = {}
         self._earlier: list[tuple[Side, int, LegFacts]] = []  # the place it had, until which sample, and who it was
@@ -118,16 +113,9 @@ class Take:
                 tap.open_gate()
         return self._recording
 
-    def attach(self, side: Side, call_id: int, slot: int) -> None:
-        """Listen to a leg: to its packets where they are G.711, to its slot on the bridge otherwise."""
-        stream = native.stream_statistics(call_id)
-        tap = self._taps[side]
-        if isinstance(tap, native.RtpTap) and stream is not None and stream.codec not in RTP_CODECS:
-            tap = self._exchange(side, self._new_tap(side, stream.codec))
-        if isinstance(tap, native.RtpTap):
-            tap.attach(call_id)
-        else:
-            tap.attach(slot)
+    def attach(self, side: Side, call_id: int) -> None:
+        """Listen to a leg's packets. Again when other codecs have been agreed on."""
+        self._taps[side].attach(call_id)
 
     def change_party(self, side: Side, position: int, leg: LegFacts) -> None:
         """Somebody else takes a leg's place at `position`, now: `leg` is what there is to say of who leaves."""
@@ -136,19 +124,15 @@ class Take:
         origin = self.recording.origin or position
         self._earlier.append((side, max(0, position - origin), leg))
         # A tap of its own: the old party's packets may still be on their way.
-        self._exchange(side, self._new_tap(side, "PCMU"))
+        self._exchange(side, self._new_tap(side))
 
-    def _new_tap(self, side: Side, codec: str) -> Tap:
+    def _new_tap(self, side: Side) -> native.RtpTap:
         """Make a tap, shut."""
-        tap: Tap
-        if codec in RTP_CODECS and self._rate == RTP_RATE_HZ:
-            tap = native.RtpTap(side.value, self._capacity, round(RTP_RATE_HZ * HOLD_S))
-        else:
-            tap = native.Tap(side.value, self._rate, self._rate // FRAMES_PER_SECOND, self._capacity)
+        tap = native.RtpTap(side.value, self._rate, self._capacity, round(self._rate * HOLD_S))
         tap.close_gate()
         return tap
 
-    def _exchange(self, side: Side, tap: Tap) -> Tap:
+    def _exchange(self, side: Side, tap: native.RtpTap) -> None:
         """Let `tap` take the place of a leg's tap; it is as silent as the old one was to be."""
         old, self._taps[side] = self._taps[side], tap
         if self.began and not self._muted:
@@ -156,7 +140,6 @@ class Take:
         old.detach()
         if self.began:
             self.recording.replace(side.value, tap)
-        return tap
 
     def mute(self, position: int, step: str, control: Literal["application", "operator"]) -> None:
         """Silence both legs at `position`, now. On return no sample from here on gets past the taps."""

@@ -94,14 +94,19 @@ class Tap:
         """Tests only: `frames` frames of `value` back to back, without the GIL."""
 
 class RtpTap:
-    """What one leg says, taken from its RTP packets below the jitter buffer (G.711 only, 8000 Hz).
+    """What one leg says, taken from its RTP packets below the jitter buffer: PCMU, PCMA, GSM, G.722, G.729, Opus.
 
     A packet's place on the timeline is its RTP timestamp (RFC 3550): jitter, bursts and stalls leave no trace. What is
-    lost, or was never sent, is zeros of the right length. Positions are those of `media_clock(8000)`.
+    lost, or was never sent, is zeros of the right length. Packets are decoded when they are read. Whatever the codec,
+    samples and positions are those of `media_clock(rate_hz)`.
     """
 
-    def __init__(self, name: str, capacity_samples: int, hold_samples: int, _now: int | None = None) -> None:
-        """[any] The timeline begins now. A packet may come `hold_samples` late; so long nothing can be read.
+    def __init__(
+        self, name: str, rate_hz: int, capacity_samples: int, hold_samples: int, _now: int | None = None
+    ) -> None:
+        """[any] The timeline begins now; `rate_hz` is 8000 or 16000.
+
+        A packet may come `hold_samples` late; so long nothing can be read.
 
         `_now` is for tests: the clock stands there until `_set_now`.
         """
@@ -109,7 +114,10 @@ class RtpTap:
     @property
     def name(self) -> str: ...
     def attach(self, call_id: int) -> bool:
-        """[sip] Listen to what the far end of this call sends. False when the call has no media to listen to."""
+        """[sip] Listen to what the far end of this call sends. False when the call has no media to listen to.
+
+        Again when other codecs have been agreed on.
+        """
 
     def detach(self) -> None:
         """[any] Keep nothing that comes later; what has come can be read without the hold. Idempotent."""
@@ -154,8 +162,8 @@ class RtpTap:
     def open_gate(self, after_samples: int = 0) -> int:
         """[any] Open the gate `after_samples` from now; returns the position of it."""
 
-    def _put(self, packet: bytes) -> None:
-        """Tests only: a packet has come in now."""
+    def _put(self, packet: bytes, codec: str = "") -> None:
+        """Tests only: a packet has come in now. `codec` names what its payload type stands for, if it is dynamic."""
 
     def _set_now(self, now: int) -> None:
         """Tests only: move the clock."""

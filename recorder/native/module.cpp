@@ -3,8 +3,8 @@
 // The GIL: a pjsua call takes pjlib's locks, and a callback that comes while one is held (on the sip thread from a
 // dialog's event, on a media worker from RFC 4733 digits) takes the GIL. A thread that waited for such a lock with the
 // GIL in its hands could therefore wait for ever. So everything that may take a pjlib lock runs without the GIL, and the
-// INFO handler takes it when it is called. The ring's calls take no pjlib lock and keep it: they are shorter than
-// letting go of it.
+// INFO handler takes it when it is called. The rings' calls take no pjlib lock and keep it: they are shorter than
+// letting go of it, but where there is more to decode than G.711.
 
 #include "bridge.hpp"
 #include "dialog.hpp"
@@ -133,20 +133,23 @@ AnswerFilter filter_by_python(nb::callable callable) {
     };
 }
 
-// One leg's G.711 audio below the stream. The ring is shared with the transport that fills it.
+// One leg's audio below the stream. The ring is shared with the transport that fills it.
 class RtpTap {
   public:
-    RtpTap(std::string name, std::size_t capacity_samples, unsigned hold_samples, std::optional<std::int64_t> now)
-        : name_(std::move(name)), now_(now), ring_(std::make_shared<RtpRing>(this->now(), capacity_samples, hold_samples)) {}
+    RtpTap(std::string name, unsigned rate_hz, std::size_t capacity_samples, unsigned hold_samples,
+           std::optional<std::int64_t> now)
+        : name_(std::move(name)), rate_hz_(rate_hz), now_(now),
+          ring_(std::make_shared<RtpRing>(rate_hz, this->now(), capacity_samples, hold_samples)) {}
 
     const std::string &name() const { return name_; }
     RtpRing &ring() { return *ring_; }
-    std::int64_t now() const { return now_ ? *now_ : media_clock(RtpRing::kRate); }
+    std::int64_t now() const { return now_ ? *now_ : media_clock(rate_hz_); }
     void set_now(std::int64_t now) { now_ = now; }
     bool attach(int call_id) { return tap_rtp(call_id, ring_); }
 
   private:
     const std::string name_;
+    const unsigned rate_hz_;
     std::optional<std::int64_t> now_; // tests only
     const std::shared_ptr<RtpRing> ring_;
 };
@@ -156,29 +159,40 @@ nb::tuple read_rtp(RtpTap &tap, std::size_t max_samples) {
     const std::size_t count = std::min(ready, max_samples);
     auto *samples = new std::int16_t[count];
     const nb::capsule owner(samples, [](void *p) noexcept { delete[] static_cast<std::int16_t *>(p); });
-    tap.ring().read(samples, count);
+    if (tap.ring().reads_slowly()) {
+        const nb::gil_scoped_release release;
+        tap.ring().read(samples, count);
+    } else {
+        tap.ring().read(samples, count);
+    }
     return nb::make_tuple(position, nb::ndarray<nb::numpy, std::int16_t, nb::ndim<1>>(samples, {count}, owner));
 }
 
-void put_packet(RtpTap &tap, const nb::bytes &bytes) {
+void put_packet(RtpTap &tap, const nb::bytes &bytes, const std::string &codec) {
     RtpPacket packet;
-    if (parse_rtp(reinterpret_cast<const std::uint8_t *>(bytes.c_str()), bytes.size(), packet))
-        tap.ring().put(packet, tap.now());
+    if (!parse_rtp(reinterpret_cast<const std::uint8_t *>(bytes.c_str()), bytes.size(), packet))
+        return;
+    static const Payloads known = static_payloads();
+    tap.ring().put(packet, codec.empty() ? known[packet.payload_type] : codec_named(codec), tap.now());
 }
 
-RtpTap *make_rtp_tap(std::string name, std::size_t capacity_samples, unsigned hold_samples, std::optional<std::int64_t> now) {
-    if (capacity_samples < RtpRing::kRate / 10 || capacity_samples > std::size_t{3600} * RtpRing::kRate)
+RtpTap *make_rtp_tap(std::string name, unsigned rate_hz, std::size_t capacity_samples, unsigned hold_samples,
+                     std::optional<std::int64_t> now) {
+    if (rate_hz != kNarrow && rate_hz != kWide)
+        throw std::invalid_argument("rate_hz must be 8000 or 16000");
+    if (capacity_samples < rate_hz / 10 || capacity_samples > std::size_t{3600} * rate_hz)
         throw std::invalid_argument("capacity_samples must be 100 ms to one hour");
     if (hold_samples >= capacity_samples)
         throw std::invalid_argument("hold_samples must be less than capacity_samples");
     if (now && (*now < 0 || *now > static_cast<std::int64_t>(kMaxPosition)))
         throw std::invalid_argument("now is out of range");
-    return new RtpTap(std::move(name), capacity_samples, hold_samples, now);
+    return new RtpTap(std::move(name), rate_hz, capacity_samples, hold_samples, now);
 }
 
 void bind_relay(nb::module_ &m) {
     nb::class_<RtpTap>(m, "RtpTap")
-        .def(nb::new_(&make_rtp_tap), "name"_a, "capacity_samples"_a, "hold_samples"_a, "_now"_a = nb::none())
+        .def(nb::new_(&make_rtp_tap), "name"_a, "rate_hz"_a, "capacity_samples"_a, "hold_samples"_a,
+             "_now"_a = nb::none())
         .def_prop_ro("name", &RtpTap::name)
         .def("attach", &RtpTap::attach, "call_id"_a, WithoutGil())
         .def("detach", [](RtpTap &tap) { tap.ring().end(tap.now()); })
@@ -195,7 +209,7 @@ void bind_relay(nb::module_ &m) {
         .def("open_gate", [](RtpTap &tap, std::uint32_t after_samples) {
             return tap.ring().open_gate(tap.now(), after_samples);
         }, "after_samples"_a = 0)
-        .def("_put", &put_packet, "packet"_a)
+        .def("_put", &put_packet, "packet"_a, "codec"_a = "")
         .def("_set_now", &RtpTap::set_now, "now"_a);
 
     m.def("install_offer", &install_offer, "transcoding"_a);

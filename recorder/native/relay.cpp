@@ -42,6 +42,7 @@ struct Leg {
     Leg *other = nullptr;
     PayloadMap payloads{};
     std::shared_ptr<RtpRing> ring;
+    Payloads codecs = static_payloads(); // what the far end may send, for the ring
     std::atomic<bool> joined{false};
 
     int partner = PJSUA_INVALID_ID; // [sip]
@@ -62,7 +63,7 @@ void relay(Leg &leg, const void *bytes, pj_ssize_t size) {
     leg.heard.fetch_add(1, std::memory_order_relaxed);
     const std::lock_guard lock(leg.link);
     if (leg.ring)
-        leg.ring->put(packet, media_clock(RtpRing::kRate));
+        leg.ring->put(packet, leg.codecs[packet.payload_type], media_clock(leg.ring->rate_hz()));
     if (leg.other == nullptr || static_cast<std::size_t>(size) > kLongestPacket)
         return;
     const std::uint8_t payload_type = leg.payloads[packet.payload_type];
@@ -374,7 +375,11 @@ bool tap_rtp(int call_id, std::shared_ptr<RtpRing> ring) {
     Leg *leg = find(call_id);
     if (leg == nullptr)
         return false;
+    const pjmedia_sdp_media *local = local_audio(call_id);
+    const Formats formats = local != nullptr ? formats_of(*local) : Formats();
     const std::lock_guard lock(leg->link);
+    for (const Format &format : formats) // packets of what was agreed on before may still be on their way
+        leg->codecs[format.payload_type] = codec_named(format.name);
     leg->ring.swap(ring);
     return true;
 }

@@ -21,7 +21,8 @@ bool join(int call_a, int call_b);
 void part(int call_id); // [sip]
 int joined_to(int call_id); // [sip] what `join` was last told of this call, whoever carries their media; -1: nothing
 
-// [sip] Have a call's RTP put into `ring` as well; null ends that. False when the call has no such transport.
+// [sip] Have a call's RTP put into `ring` as well; null ends that. Again when other codecs have been agreed on. False when
+// the call has no such transport.
 bool tap_rtp(int call_id, std::shared_ptr<RtpRing> ring);
 
 // [sip] Calls whose far end has sent no RTP for `timeout_ms`, each told once a silence. Asked about once a second. A call

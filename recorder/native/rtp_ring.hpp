@@ -1,10 +1,13 @@
-// One leg's G.711 audio, put on the timeline by its RTP timestamps (RFC 3550), on its way to the writer.
+// One leg's audio, put on the timeline by its RTP timestamps (RFC 3550), on its way to the writer.
 //
-// RtpClock says where a packet stands. Loss and discontinuous transmission are silence of the right length.
+// RtpClock says where a packet stands. Loss and discontinuous transmission are silence of the right length. Packets wait
+// here as they came; they are decoded when they are read, in their order: whatever had to be waited for is there by then.
 //
 // Threads: `put` belongs to the media thread, `read` and `take_gaps` to the one writer thread, the gate and `end` to any.
+// The media side is wait-free: no lock, no allocation, no system call.
 #pragma once
 
+#include "codecs.hpp"
 #include "rtp_clock.hpp"
 #include "rtp_packet.hpp"
 
@@ -13,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -22,19 +26,21 @@ class RtpRing {
   public:
     using Span = std::pair<std::int64_t, std::int64_t>;
 
-    static constexpr unsigned kRate = 8000; // G.711
-
-    // `origin`: position of the first sample. `hold`: how late a packet may come and still be kept.
-    RtpRing(std::int64_t origin, std::size_t capacity, std::int64_t hold);
+    // `rate_hz`: of the samples, and of all positions; 8000 or 16000. `origin`: position of the first sample. `hold`: how
+    // late a packet may come and still be kept.
+    RtpRing(unsigned rate_hz, std::int64_t origin, std::size_t capacity, std::int64_t hold);
     RtpRing(const RtpRing &) = delete;
     RtpRing &operator=(const RtpRing &) = delete;
 
-    void put(const RtpPacket &packet, std::int64_t arrival) noexcept; // [media]
+    // [media] `codec`: what the packet's payload type stands for; none for what is no audio.
+    void put(const RtpPacket &packet, Codec codec, std::int64_t arrival) noexcept;
 
     std::int64_t position(std::int64_t now) const noexcept; // [any] just past what may be read
     // [writer] Up to `count` samples, none past position(now); returns how many, and the position of the first.
     std::pair<std::int64_t, std::size_t> available(std::int64_t now) const noexcept;
-    void read(std::int16_t *out, std::size_t count) noexcept;
+    void read(std::int16_t *out, std::size_t count);
+    // [any] Whether `read` may take long: there is more to decode than G.711, or to resample.
+    bool reads_slowly() const noexcept { return rate_hz_ != kNarrow || slow_.load(std::memory_order_relaxed); }
     std::vector<Span> take_gaps();
 
     std::int64_t close_gate(std::int64_t now) noexcept;
@@ -43,6 +49,7 @@ class RtpRing {
 
     void end(std::int64_t now) noexcept; // nothing that comes later is kept, and nothing is waited for any more
 
+    unsigned rate_hz() const noexcept { return rate_hz_; }
     std::int64_t origin() const noexcept { return origin_; }
     std::uint64_t dropped_samples() const noexcept { return dropped_.load(std::memory_order_relaxed); }
     std::uint64_t late_samples() const noexcept { return late_.load(std::memory_order_relaxed); }
@@ -50,21 +57,78 @@ class RtpRing {
     std::uint64_t lost() const noexcept;
 
   private:
-    void place(std::int64_t at, const std::uint8_t *payload, std::size_t count, const std::int16_t *table) noexcept;
+    // A packet that waits. Its payload begins at `payload` of the ring of bytes and frees it up to `freed`.
+    struct Slot {
+        std::int64_t at;
+        std::int64_t length; // of what it sounds like, in positions
+        std::int64_t order;  // by timestamp, sources one after another
+        std::uint64_t payload;
+        std::uint64_t freed;
+        std::uint32_t source;
+        std::uint16_t size;
+        Codec codec;
+    };
+
+    // [media]
+    void store(const RtpPacket &packet, Codec codec, std::int64_t at, std::int64_t length, std::int64_t order) noexcept;
+    void note_dropped(std::int64_t at, std::int64_t length) noexcept;
+    std::int64_t order_of(const RtpPacket &packet, std::int64_t at) noexcept;
     void count_sequence(const RtpPacket &packet) noexcept;
 
+    // [writer]
+    void decode_up_to(std::int64_t limit);
+    void decode(const Slot &slot);
+    bool is_another_voice(const Slot &slot) const;
+    void blank_shut(std::int64_t at, unsigned rate_hz, std::int16_t *samples, std::size_t count) const;
+    void put_down(const std::vector<std::int16_t> &samples);
+    void finish_run();
+
+    const unsigned rate_hz_;
     const std::int64_t origin_;
     const std::int64_t capacity_;
     const std::int64_t hold_;
-    const std::unique_ptr<std::atomic<std::int16_t>[]> sound_; // position p is at p mod capacity
+    const std::int64_t lookahead_; // of the resampler
+    const std::size_t slot_count_;
+    const std::size_t byte_count_;
+    const std::unique_ptr<Slot[]> slots_;         // packet n is at n mod slot_count_
+    const std::unique_ptr<std::uint8_t[]> bytes_; // likewise
 
     // The media thread's own.
-    RtpClock clock_{kRate, kRate};
-    std::int64_t end_of_sound_ = 0;
+    std::optional<RtpClock> clock_;
+    unsigned clock_rate_hz_ = 0;
+    std::uint32_t source_ = 0;
+    std::uint32_t newest_timestamp_ = 0;
+    std::int64_t newest_order_ = 0;
+    std::int64_t newest_at_ = 0;
+    std::uint64_t bytes_used_ = 0;
     std::uint16_t newest_sequence_ = 0;
     std::uint64_t sequence_cycles_ = 0;
     std::uint64_t first_sequence_ = 0;
 
+    // The writer thread's own.
+    std::int64_t base_;                   // everything before has been read
+    std::uint64_t seen_ = 0;              // packets taken note of
+    std::vector<std::uint64_t> waiting_;  // of these, the ones not decoded yet
+    std::vector<std::int16_t> composed_;  // what is read next, from base_ on
+    std::vector<std::int16_t> decoded_;   // of one packet
+    std::vector<std::int16_t> resampled_; // of one packet
+    std::vector<Span> shut_now_;          // a copy of shut_
+    std::unique_ptr<Decoder> decoder_;
+    Codec codec_ = Codec::none;           // of decoder_
+    std::uint32_t decoded_source_ = 0;    // likewise
+    std::int64_t last_order_ = INT64_MIN; // of the packet decoded last
+    std::int64_t last_at_ = INT64_MIN;    // likewise
+    std::int64_t opened_ = INT64_MIN;     // where the newest shut stretch that is over and read ended
+    // A run is what packets say that follow one another without a break.
+    bool running_ = false;
+    std::int64_t run_end_ = 0;
+    std::int64_t run_written_ = 0; // just past what has been put down of it; the rest is in the resampler
+    std::int16_t newest_sample_ = 0;
+    std::optional<Resampler> resampler_;
+
+    std::atomic<std::uint64_t> filled_{0};     // packets ever stored
+    std::atomic<std::uint64_t> emptied_{0};    // packets whose slots are free again
+    std::atomic<std::uint64_t> bytes_freed_{0};
     std::atomic<std::uint64_t> packets_{0};
     std::atomic<std::uint64_t> expected_{0};
     std::atomic<std::uint64_t> expected_before_{0};
@@ -72,7 +136,8 @@ class RtpRing {
     std::atomic<std::uint64_t> late_{0};
     std::atomic<std::int64_t> open_from_{0};  // the newest shut stretch is [shut_from_, open_from_)
     std::atomic<std::int64_t> shut_from_{INT64_MAX};
-    std::atomic<std::int64_t> read_to_;       // everything before has been read
+    std::atomic<std::int64_t> read_to_;       // everything before has been read, or is just being read
+    std::atomic<bool> slow_{false};
     std::atomic<std::int64_t> ended_{INT64_MAX};
     std::atomic<std::int64_t> drop_start_{0}; // of the stretch dropped last, for take_gaps
     std::atomic<std::int64_t> drop_stop_{0};

@@ -14,6 +14,7 @@ from tests.fuzz.cases import fuzzed
 
 HOLD = 800
 START = 100_000
+RATE = 8000
 CAPACITY = 4_000
 PEAK = 32_124
 
@@ -43,7 +44,7 @@ steps = st.one_of(
 
 @fuzzed(script=st.lists(steps, max_size=60))
 def test_any_packets_leave_one_timeline_and_muted_spans_silent(script: list[tuple[str, object]]) -> None:
-    tap = RtpTap("fuzz", CAPACITY, HOLD, START)
+    tap = RtpTap("fuzz", RATE, CAPACITY, HOLD, START)
     now, read_to = START, START
     muted: list[list[int]] = []
     for what, value in script:

@@ -49,7 +49,7 @@ def expected(number: int) -> int:
 
 
 def new_tap(capacity: int = 10 * RATE) -> RtpTap:
-    return RtpTap("a", capacity, HOLD, START)
+    return RtpTap("a", RATE, capacity, HOLD, START)
 
 
 def heard(tap: RtpTap, stop: int) -> Samples:
