@@ -317,12 +317,12 @@ class Session:
             self.services.metrics.calls_unrecorded.labels(because or "no_account").inc()
             return
         services = self.services
-        services.writer.begin(self.take.begin(services.endpoint.position, self._open_steps))
+        services.writer.begin(self.take.begin(self.take.position, self._open_steps))
 
     def _stop_recording(self) -> None:
         if self.take is not None:
             facts = {side: leg_facts(leg.statistics(), leg.sip_call_id) for side, leg in self._legs.items()}
-            self.take.stop(self.services.endpoint.position, facts)
+            self.take.stop(self.take.position, facts)
 
     def _apply(self, side: Side, token: int, control: Control) -> None:
         """Carry out a control. It is answered only when it holds, and only the application's side may ask."""
@@ -336,7 +336,7 @@ class Session:
                 self._open_steps.add(control.step)
                 metrics.redactions.labels("application").inc()
             if self.take is not None:
-                self.take.mute(self.services.endpoint.position, control.step, "application")
+                self.take.mute(self.take.position, control.step, "application")
         else:
             if self._open_steps and control.step not in self._open_steps:
                 metrics.redactions_refused.labels("unknown_step").inc()
@@ -344,9 +344,7 @@ class Session:
                 return
             self._open_steps.discard(control.step)
             if self.take is not None:
-                self.take.unmute(
-                    self.services.endpoint.position, control.step, "application", last=not self._open_steps
-                )
+                self.take.unmute(self.take.position, control.step, "application", last=not self._open_steps)
         self._log_control(side, control)
         self._answer_info(token, 200, "OK")
 
@@ -425,7 +423,7 @@ class Session:
             native.disconnect(one.slot, two.slot)
         if self.take is not None:
             facts = leg_facts(old.statistics(), old.sip_call_id)
-            self.take.change_party(side, self.services.endpoint.position, facts)
+            self.take.change_party(side, self.take.position, facts)
         self._legs[side] = new
         new.side = side
         self._take_in(new)

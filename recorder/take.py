@@ -74,6 +74,11 @@ class Take:
         self._muted = False
 
     @property
+    def position(self) -> int:
+        """Where the clock stands, in samples of this recording."""
+        return native.media_clock(self._rate)
+
+    @property
     def began(self) -> bool:
         """Whether the call has been answered."""
         return self._recording is not None

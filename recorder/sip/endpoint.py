@@ -130,11 +130,6 @@ class Endpoint:
         return self._thread.is_alive() and bool(self.bound)
 
     @property
-    def position(self) -> int:
-        """Where the media clock stands, in samples: what every position in a recording is counted from."""
-        return native.media_clock(self._settings.media.clock_rate_hz)
-
-    @property
     def leg_count(self) -> int:
         """How many legs there are, with those that only wait for their end."""
         return len(self._legs)
