@@ -28,6 +28,7 @@ from recorder.errors import RecorderError, StartError
 from recorder.exchange import Exchange, Watched
 from recorder.library.index import Index
 from recorder.library.keeper import EndedCall, Keeper
+from recorder.library.manifest import AudioFormat
 from recorder.library.recovery import find_unfinished, recording_name, recovered_manifest, reindex
 from recorder.media.part_file import repair
 from recorder.media.recording import Recording
@@ -80,7 +81,8 @@ def recover(settings: Settings) -> Recovery:
     for part in find_unfinished(folder):
         try:
             written = repair(part, settings.media.clock_rate_hz)
-            recovered_manifest(recording_name(part), written).write(folder)
+            audio = AudioFormat.of(written.file_format, written.sample_rate_hz)
+            recovered_manifest(recording_name(part), written, audio, tags=written.tags).write(folder)
             found.repaired += 1
         except (RecorderError, ValueError, OSError) as error:
             found.failed.append(f"{part}: {error}")

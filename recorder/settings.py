@@ -29,6 +29,7 @@ from recorder import header_names, settings_checks, settings_environment, settin
 from recorder.errors import SettingsError
 from recorder.identifiers import is_valid_name
 from recorder.settings_checks import warnings as warnings
+from recorder.settings_formats import Format
 from recorder.settings_section import Section as _Section
 
 ENVIRONMENT_PREFIX = settings_environment.PREFIX
@@ -432,6 +433,7 @@ class Account(_Section):
     group: Annotated[Name, Field(description="the account's group, the first part of its recordings' file names")]
     record: bool = False
     match: Match = Match()
+    format: Format = Format()
     redaction: AccountRedaction = AccountRedaction()
 
 

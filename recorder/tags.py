@@ -1,10 +1,10 @@
 """What a recording's file says of itself: in the INFO list of a WAV, in the Vorbis comments of FLAC and Ogg Opus.
 
-    | what              | WAV  | Vorbis comment | soundfile  |
-    | the dialog's id   | INAM | TITLE          | `title`    |
-    | where it begins   | ICRD | DATE           | `date`     | UTC, to the millisecond: the answer of the call
-    | parties, encoding | ICMT | COMMENT        | `comment`  | `calling=5550100 called=100 encoding=ulaw`
-    | who made it       | ISFT | ENCODER        | `software` |
+    | what              | WAV  | Vorbis comment    | soundfile  |
+    | the dialog's id   | INAM | TITLE             | `title`    |
+    | where it begins   | ICRD | DATE              | `date`     | UTC, to the millisecond: the answer of the call
+    | parties, encoding | ICMT | COMMENT           | `comment`  | `calling=5550100 called=100 encoding=ulaw`
+    | who made it       | ISFT | ENCODER, SOFTWARE | `software` |
 
 In the comment `%`, `=`, blanks and what is not printable are written as %XX, of their UTF-8 (RFC 3986, section 2.1).
 """

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from recorder import native
 from recorder.calls.events import Side
+from recorder.file_format import FileFormat
 from recorder.identifiers import RecordingName
 from recorder.library.manifest import (
     AudioFormat,
@@ -57,7 +58,8 @@ class Take:
         before_ms = guards.guard_before_ms if redaction.guard_before_ms is None else redaction.guard_before_ms
         after_ms = guards.guard_after_ms if redaction.guard_after_ms is None else redaction.guard_after_ms
         self.name = name
-        self.file_name = f"{name.stem}.wav"
+        self._format = account.format.file_format if account is not None else FileFormat()
+        self.file_name = name.stem + self._format.suffix
         self.end_position: int | None = None
         self._account = account
         self._parties = parties
@@ -107,6 +109,7 @@ class Take:
             guard_after_samples=self._guard_after,
             redaction_mode=self._redaction_mode,
             tolerance_samples=round(self._rate * TOLERANCE_S),
+            file_format=self._format,
             tags=tags,
         )
         steps = list(steps)
@@ -177,7 +180,7 @@ class Take:
         return Manifest(
             name=NameParts.of(self.name),
             file_name=self.file_name,
-            format=AudioFormat(sample_rate_hz=rate),
+            format=AudioFormat.of(self._format, rate),
             duration_s=written.samples / rate,
             call_duration_s=recording.duration_s,
             samples=written.samples,

@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from recorder import __version__
 from recorder.errors import StorageError
+from recorder.file_format import SUFFIXES, Container, FileFormat, suffix_of
 from recorder.identifiers import RecordingName
 from recorder.library.durable import write_atomically
 
 SCHEMA_VERSION: Literal[1] = 1
-AUDIO_SUFFIX = ".wav"
 MANIFEST_SUFFIX = ".json"
 
 Count = Annotated[int, Field(ge=0)]
@@ -77,10 +77,20 @@ class NameParts(_Part):
 class AudioFormat(_Part):
     """How the samples are stored."""
 
-    container: Literal["wav"] = "wav"
+    container: Container = "wav"
     sample_rate_hz: Annotated[int, Field(gt=0)] = 8000
     channels: Annotated[int, Field(gt=0)] = 1
     encoding: str = "pcm_s16le"
+
+    @classmethod
+    def of(cls, file_format: FileFormat, sample_rate_hz: int) -> AudioFormat:
+        """What `file_format` is, for the manifest."""
+        return cls(
+            container=file_format.container,
+            sample_rate_hz=sample_rate_hz,
+            channels=file_format.channels,
+            encoding=file_format.codec,
+        )
 
 
 class Parties(_Part):
@@ -193,7 +203,7 @@ class Manifest(_Part):
 
     @model_validator(mode="after")
     def _named_after_its_parts(self) -> Manifest:
-        expected = self.name.recording_name.stem + AUDIO_SUFFIX
+        expected = self.name.recording_name.stem + suffix_of(self.format.container)
         if self.file_name != expected:
             raise ValueError(f"file_name {self.file_name!r} does not fit its name parts, which make {expected!r}")
         return self
@@ -231,7 +241,8 @@ def manifest_path(recording: Path) -> Path:
 
 def manifest_name(file_name: str) -> str:
     """The name of the manifest of the recording of this name."""
-    return file_name.removesuffix(AUDIO_SUFFIX) + MANIFEST_SUFFIX
+    stem = next((file_name.removesuffix(suffix) for suffix in SUFFIXES if file_name.endswith(suffix)), file_name)
+    return stem + MANIFEST_SUFFIX
 
 
 def _faults(error: ValidationError) -> str:

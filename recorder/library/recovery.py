@@ -21,27 +21,30 @@ import soundfile
 import structlog
 
 from recorder.errors import StorageError
+from recorder.file_format import SUFFIXES, Container, suffix_of
 from recorder.identifiers import RecordingName
 from recorder.library.database import EntryError
 from recorder.library.durable import TEMPORARY_SUFFIX
 from recorder.library.index import Index, IndexEntry
 from recorder.library.manifest import (
-    AUDIO_SUFFIX,
     MANIFEST_SUFFIX,
     AudioFormat,
     CommittedFile,
     Manifest,
     NameParts,
+    Parties,
     WrittenFile,
     manifest_name,
     manifest_path,
 )
 from recorder.library.spill import find_spills, read_spill
+from recorder.tags import Tags
 
 _log = structlog.get_logger()
 
 PART_SUFFIX = ".part"
 _BATCH = 200
+_CONTAINERS: dict[str, Container] = {"WAV": "wav", "WAVEX": "wav", "RF64": "wav", "FLAC": "flac", "OGG": "ogg"}
 _ENCODINGS = {"PCM_16": "pcm_s16le", "PCM_U8": "pcm_u8", "ULAW": "pcm_mulaw", "ALAW": "pcm_alaw"}
 
 
@@ -63,7 +66,7 @@ def find_unfinished(folder: Path) -> list[Path]:
 def recording_name(path: Path) -> RecordingName:
     """The identity of a recording, its manifest or its unfinished file. Raises ValueError for a foreign name."""
     stem = path.name.removesuffix(PART_SUFFIX)
-    for suffix in (AUDIO_SUFFIX, MANIFEST_SUFFIX):
+    for suffix in (*SUFFIXES, MANIFEST_SUFFIX):
         stem = stem.removesuffix(suffix)
     return RecordingName.parse(stem)
 
@@ -74,33 +77,40 @@ def recovered_manifest(
     audio: AudioFormat | None = None,
     ended_ms: int | None = None,
     cdr: Mapping[str, Any] | None = None,
+    tags: Tags | None = None,
 ) -> Manifest:
     """Make the manifest of a recording whose call's facts died with the process.
 
-    `ended_ms` is epoch milliseconds, by default the time of the last write to `file`; `audio` is by default what the
-    file's header says. Without `cdr`, one is made that says what the file proves: a call that failed because the
-    recorder restarted. Raises StorageError when the header is needed and cannot be read.
+    `ended_ms` is epoch milliseconds, by default the time of the last write to `file`; `audio` and `tags` are by default
+    what the file says of itself (no tags where `audio` alone is given). Without `cdr`, one is made that says what the
+    file proves: a call that failed because the recorder restarted. Raises StorageError when the file has to be looked
+    into and cannot be read.
     """
     if audio is None:
-        audio, _ = _read_header(file.path)
+        audio, _, found = _read_header(file.path)
+        tags = found if tags is None else tags
+    tags = Tags() if tags is None else tags
     if ended_ms is None:
         try:
             ended_ms = file.path.stat().st_mtime_ns // 1_000_000
         except OSError:
             ended_ms = name.dialog_timestamp_ms
+    ended_ms = max(ended_ms, name.dialog_timestamp_ms)
     duration_s = file.samples / audio.sample_rate_hz
     return Manifest(
         name=NameParts.of(name),
-        file_name=name.stem + AUDIO_SUFFIX,
+        file_name=name.stem + suffix_of(audio.container),
         format=audio,
         duration_s=duration_s,
         samples=file.samples,
         bytes=file.bytes,
         sha256=file.sha256,
         started_ms=name.dialog_timestamp_ms,
-        ended_ms=max(ended_ms, name.dialog_timestamp_ms),
+        answered_ms=tags.start_ms,
+        ended_ms=ended_ms,
+        parties=Parties(calling=tags.calling or None, called=tags.called or None),
         recovered=True,
-        cdr=dict(cdr) if cdr is not None else _cdr_of(name, max(ended_ms, name.dialog_timestamp_ms), duration_s),
+        cdr=dict(cdr) if cdr is not None else _cdr_of(name, audio, tags, ended_ms, duration_s),
     )
 
 
@@ -108,13 +118,13 @@ def manifest_from_audio(path: Path) -> Manifest:
     """Make a manifest from a finished recording that has none. Reads the whole file. Raises StorageError."""
     try:
         name = recording_name(path)
-        audio, samples = _read_header(path)
+        audio, samples, tags = _read_header(path)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             size = os.fstat(file.fileno()).st_size
     except (OSError, ValueError) as error:
         raise StorageError(f"{path}: no manifest can be made of it: {error}") from error
-    return recovered_manifest(name, CommittedFile(path, samples, size, sha256), audio)
+    return recovered_manifest(name, CommittedFile(path, samples, size, sha256), audio, tags=tags)
 
 
 def reindex(folder: Path, index: Index, settled_s: float = 0) -> ReindexReport:
@@ -132,7 +142,7 @@ def reindex(folder: Path, index: Index, settled_s: float = 0) -> ReindexReport:
     listed = _names(folder)
     names = set(listed)
     _remove_leftovers(folder, listed, before_ns)
-    recordings = [name for name in listed if name.endswith(AUDIO_SUFFIX) and name.isascii()]
+    recordings = [name for name in listed if name.endswith(SUFFIXES) and name.isascii()]
     known = index.known_files(recordings)
     batch: list[IndexEntry] = []
     for name in recordings:
@@ -157,13 +167,21 @@ def reindex(folder: Path, index: Index, settled_s: float = 0) -> ReindexReport:
     return report
 
 
-def _read_header(path: Path) -> tuple[AudioFormat, int]:
+def _read_header(path: Path) -> tuple[AudioFormat, int, Tags]:
+    """What a file says of itself: its format, how many samples of one channel it has, its tags."""
     try:
-        info = soundfile.info(str(path))
+        with soundfile.SoundFile(str(path)) as sound:
+            container = _CONTAINERS.get(sound.format)
+            if container is None:
+                raise StorageError(f"{path}: no manifest can be made of it: a recording is no {sound.format} file")
+            encoding = "flac" if container == "flac" else _ENCODINGS.get(sound.subtype, sound.subtype.lower())
+            audio = AudioFormat(
+                container=container, sample_rate_hz=sound.samplerate, channels=sound.channels, encoding=encoding
+            )
+            texts = {name: getattr(sound, name) or "" for name in ("title", "date", "comment")}
+            return audio, sound.frames, Tags.from_texts(texts)
     except (OSError, soundfile.SoundFileError) as error:
         raise StorageError(f"{path}: no manifest can be made of it: {error}") from error
-    encoding = _ENCODINGS.get(info.subtype, info.subtype.lower())
-    return AudioFormat(sample_rate_hz=info.samplerate, channels=info.channels, encoding=encoding), info.frames
 
 
 def _names(folder: Path) -> list[str]:
@@ -184,8 +202,13 @@ def _is_ours(name: str) -> bool:
 
 
 def _remove_leftovers(folder: Path, names: list[str], before_ns: int) -> None:
+    there = set(names)
     for name in names:
-        if not (name.endswith(MANIFEST_SUFFIX + TEMPORARY_SUFFIX) and _is_ours(name.removesuffix(TEMPORARY_SUFFIX))):
+        whole = name.removesuffix(TEMPORARY_SUFFIX)
+        # Where the `.part` is there, a recording is perhaps being made of it right now.
+        if whole == name or whole + PART_SUFFIX in there or not _is_ours(whole):
+            continue
+        if not whole.endswith((*SUFFIXES, MANIFEST_SUFFIX)):
             continue
         path = folder / name
         try:
@@ -197,6 +220,8 @@ def _remove_leftovers(folder: Path, names: list[str], before_ns: int) -> None:
 
 def _checked(path: Path) -> Manifest:
     manifest = Manifest.read(manifest_path(path))
+    if manifest.file_name != path.name:
+        raise StorageError(f"{path}: beside it is the manifest of {manifest.file_name}; not entered in the index")
     size = path.stat().st_size
     if size != manifest.bytes:
         raise StorageError(
@@ -250,8 +275,10 @@ def _note(report: ReindexReport, problem: str) -> None:
 
 def _note_missing_audio(names: set[str], report: ReindexReport) -> None:
     for name in sorted(names):
-        audio = name.removesuffix(MANIFEST_SUFFIX) + AUDIO_SUFFIX
-        if name.endswith(MANIFEST_SUFFIX) and audio not in names and _is_ours(name):
+        stem = name.removesuffix(MANIFEST_SUFFIX)
+        if stem == name or any(stem + suffix in names for suffix in SUFFIXES):
+            continue
+        if _is_ours(name):
             _note(report, f"{name}: a manifest without its recording")
 
 
@@ -270,23 +297,23 @@ def _take_in_spills(folder: Path, index: Index, report: ReindexReport) -> None:
             path.unlink(missing_ok=True)
 
 
-def _cdr_of(name: RecordingName, ended_ms: int, duration_s: float) -> dict[str, Any]:
+def _cdr_of(name: RecordingName, audio: AudioFormat, tags: Tags, ended_ms: int, duration_s: float) -> dict[str, Any]:
     return {
         "id": name.dialog_id,
         "time": name.dialog_timestamp_ms,
         "group_id": name.group_id,
         "account_id": name.account_id,
-        "calling": "",
-        "called": "",
+        "calling": tags.calling,
+        "called": tags.called,
         "result": "failed",
         "reason": "recorder_restarted",
-        "answered_ms": None,
+        "answered_ms": tags.start_ms,
         "ended_ms": ended_ms,
         "duration_s": duration_s,
         "sip_status": None,
         "a_sip_call_id": None,
         "b_sip_call_id": None,
         "recorded": True,
-        "file": name.stem + AUDIO_SUFFIX,
+        "file": name.stem + suffix_of(audio.container),
         "details": {"recovered": True},
     }

@@ -1,4 +1,4 @@
-"""Mono mix of two voices that can neither wrap nor clip.
+"""Two voices into one file: a channel each, or a mono mix that can neither wrap nor clip.
 
 One table over the sum a + b. Up to half scale (16384) the sum is the mix, so one voice at a normal level passes bit for
 bit. Above it a soft knee: `16384 + 16383 * tanh((|a + b| - 16384) / 16383)`, with the sign of the sum. It leaves the
@@ -46,3 +46,14 @@ def mix(a: Samples, b: Samples) -> Samples:
     # Indices of numpy's own size: any other integer type would be copied first. Small arrays stay in cache, so a
     # scratch buffer kept between calls measured no faster.
     return _MIX[np.add(a, b, dtype=np.intp)]
+
+
+def apart(a: Samples, b: Samples) -> Samples:
+    """Keep two voices apart: a row a sample, A in the first column (the left channel) and B in the second.
+
+    Raises:
+        ValueError: the lengths differ.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"cannot put {len(a)} samples beside {len(b)}")
+    return np.stack((a, b), axis=1)

@@ -1,8 +1,13 @@
-"""The file of a recording: `<name>.wav.part` while it grows, `<name>.wav` once it is whole and durable.
+"""The file of a recording: `<name>.<ending>.part` while it grows, `<name>.<ending>` once it is whole and durable.
 
 The `.part` is always a 16-bit PCM WAV, which is appended to, skipped in, erased in and cut, through a `ByteStore`. No
 file is ever replaced, neither at the start nor at the end. Every write is in the kernel when it returns, so a process
 that dies loses nothing that was written; only the sizes in the header are stale then, which `repair` sets right.
+
+A 16-bit PCM recording is its `.part`, renamed. Any other format is made from it into `<name>.<ending>.tmp`, which is
+synced and gets the final name; only then the `.part` goes. A process that dies at any moment leaves the `.part`, or the
+whole file, or both, and `repair` does the rest. What the format is to be, the `.part` says itself: by its name, and for
+G.711, which shares its ending with PCM, by its tags.
 """
 
 from __future__ import annotations
@@ -17,12 +22,14 @@ from pathlib import Path
 
 from recorder.byte_store import PLAIN, ByteStore, Storage
 from recorder.errors import StorageError
+from recorder.file_format import SUFFIXES, FileFormat
+from recorder.media.encoder import Described, describe, encode, encoded_samples
 from recorder.media.source import Samples
 from recorder.media.wav_header import HEADER_BYTES, PCM, WavHeader
 from recorder.tags import Tags
 
 PART_SUFFIX = ".part"
-_WAV_SUFFIX = ".wav"
+TEMPORARY_SUFFIX = ".tmp"
 _MODE = 0o640  # what people said is not for everyone to read
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _ERASE_BYTES = 1 << 16
@@ -41,6 +48,8 @@ class WrittenFile:
     bytes: int
     sha256: str
     tags: Tags
+    file_format: FileFormat
+    sample_rate_hz: int
 
 
 class PartFile:
@@ -50,11 +59,15 @@ class PartFile:
     the disk refuses; the file can be used further, and committed, after that.
     """
 
-    def __init__(self, final_path: Path, store: ByteStore, header: WavHeader) -> None:
+    def __init__(
+        self, final_path: Path, store: ByteStore, header: WavHeader, file_format: FileFormat, storage: Storage
+    ) -> None:
         self.final_path = final_path
         self.path = part_path(final_path)
         self._store = store
         self._header = header
+        self._format = file_format
+        self._storage = storage
         self._samples = 0
         self._written: WrittenFile | None = None
 
@@ -63,17 +76,19 @@ class PartFile:
         cls,
         final_path: Path,
         clock_rate_hz: int,
-        channels: int = 1,
+        file_format: FileFormat = FileFormat(),  # noqa: B008 - immutable
         *,
         tags: Tags = Tags(),  # noqa: B008 - immutable
         storage: Storage = PLAIN,
     ) -> PartFile:
-        """Open `<final_path>.part` for a recording that will become `final_path` (`….wav`).
+        """Open `<final_path>.part` for a recording that will become `final_path`, in `file_format`.
 
         Raises:
             StorageError: either file is there already, or the folder cannot be written.
         """
         part = part_path(final_path)
+        if final_path.suffix != file_format.suffix:
+            raise StorageError(f"{final_path}: the name of a recording in {file_format.encoding} ends otherwise")
         if os.path.lexists(final_path):
             raise StorageError(f"{final_path}: is there already, and a recording never replaces another")
         try:
@@ -86,7 +101,9 @@ class PartFile:
             raise _refused(part, "cannot be made", error) from error
         try:
             store = storage.create(descriptor)
-            header = WavHeader(clock_rate_hz, channels, tags=tags)
+            # As they will be read back.
+            tags = Tags.from_texts(replace(tags, encoding=file_format.encoding).as_texts())
+            header = WavHeader(clock_rate_hz, file_format.channels, tags=tags)
             try:
                 store.write_at(0, header.pack())
             except OSError:
@@ -95,7 +112,7 @@ class PartFile:
         except (OSError, StorageError) as error:
             part.unlink(missing_ok=True)
             raise _refused(part, "cannot be begun", error) from error
-        return cls(final_path, store, header)
+        return cls(final_path, store, header, file_format, storage)
 
     @property
     def samples(self) -> int:
@@ -147,7 +164,7 @@ class PartFile:
         """
         if self._written is None:
             self.set_length(self._samples)
-            self._written = _finish(self._store, self._header, self.path, self.final_path)
+            self._written = _finish(self._store, self._header, self.path, self._format, self._storage)
             _close(self._store)
         return self._written
 
@@ -170,7 +187,7 @@ def repair(part: Path, clock_rate_hz: int = 8000, storage: Storage = PLAIN) -> W
     """Make a recording of a `.part` whose process died: true sizes in its header, then as `PartFile.commit` does.
 
     Args:
-        part: `<name>.wav.part`.
+        part: `<name>.<ending>.part`; its name and its tags say what it is to become.
         clock_rate_hz: what to assume when not even the header reached the disk.
 
     Raises:
@@ -182,7 +199,9 @@ def repair(part: Path, clock_rate_hz: int = 8000, storage: Storage = PLAIN) -> W
     except OSError as error:
         raise _refused(part, "cannot be opened", error) from error
     try:
-        return _finish(store, _read_header(store, clock_rate_hz), part, final)
+        header = _read_header(store, clock_rate_hz)
+        file_format = FileFormat.named(final.name, header.tags.encoding, header.channels)
+        return _finish(store, header, part, file_format, storage)
     except ValueError as error:
         raise StorageError(f"{part}: {error}; move it out of the way") from None
     except OSError as error:
@@ -192,17 +211,19 @@ def repair(part: Path, clock_rate_hz: int = 8000, storage: Storage = PLAIN) -> W
 
 
 def part_path(final_path: Path) -> Path:
-    """The name of the unfinished file of the recording at `final_path`. Raises StorageError unless it is `….wav`."""
-    if final_path.suffix != _WAV_SUFFIX:
-        raise StorageError(f"{final_path}: the name of a recording ends in {_WAV_SUFFIX}")
+    """The name of the unfinished file of the recording at `final_path`. Raises StorageError unless it is one."""
+    if final_path.suffix not in SUFFIXES:
+        raise StorageError(f"{final_path}: the name of a recording ends in {', '.join(SUFFIXES)}")
     return final_path.with_name(final_path.name + PART_SUFFIX)
 
 
 def final_path(part: Path) -> Path:
-    """The name that an unfinished file will have. Raises StorageError unless it is `….wav.part`."""
-    if not part.name.endswith(_WAV_SUFFIX + PART_SUFFIX):
-        raise StorageError(f"{part}: the name of an unfinished recording ends in {_WAV_SUFFIX + PART_SUFFIX}")
-    return part.with_name(part.name.removesuffix(PART_SUFFIX))
+    """The name that an unfinished file will have. Raises StorageError unless it is one."""
+    final = part.with_name(part.name.removesuffix(PART_SUFFIX))
+    if final == part or final.suffix not in SUFFIXES:
+        endings = ", ".join(suffix + PART_SUFFIX for suffix in SUFFIXES)
+        raise StorageError(f"{part}: the name of an unfinished recording ends in {endings}")
+    return final
 
 
 def _refused(path: Path, what: str, error: Exception) -> StorageError:
@@ -247,17 +268,65 @@ def _read_header(store: ByteStore, clock_rate_hz: int) -> WavHeader:
     return header
 
 
-def _finish(store: ByteStore, header: WavHeader, part: Path, final: Path) -> WrittenFile:
+def _finish(store: ByteStore, header: WavHeader, part: Path, file_format: FileFormat, storage: Storage) -> WrittenFile:
     """Make a recording of a `.part` that nothing is added to any more."""
+    final = final_path(part)
     try:
         samples = _bring_up_to_date(store, header)
-        store.sync()
-        sha256, size = _checksum(store.descriptor)
-        _rename(store.descriptor, part, final)
+        header = replace(header, data_bytes=samples * header.frame_bytes)
+        if file_format.encoding == "pcm16":
+            store.sync()
+            sha256, size = _checksum(store.descriptor)
+            _rename(store.descriptor, part, final)
+        else:
+            samples = _encode(store, header, part, file_format, storage)
+            descriptor = os.open(final, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                sha256, size = _checksum(descriptor)
+            finally:
+                os.close(descriptor)
         _sync_folder(final.parent)
     except OSError as error:
         raise _refused(part, "cannot be made durable", error) from error
-    return WrittenFile(final, samples, samples / header.rate_hz, size, sha256, header.tags)
+    return WrittenFile(final, samples, samples / header.rate_hz, size, sha256, header.tags, file_format, header.rate_hz)
+
+
+def _encode(store: ByteStore, header: WavHeader, part: Path, file_format: FileFormat, storage: Storage) -> int:
+    """Make the final file from a `.part`, and remove that. Returns how many samples of one channel it has."""
+    final = final_path(part)
+    temporary = final.with_name(final.name + TEMPORARY_SUFFIX)
+    samples = encoded_samples(header.samples, file_format.encoding)
+    if not _is_made(final, samples, header, file_format, storage):
+        # Not truncated: it may be the final file by another name.
+        temporary.unlink(missing_ok=True)
+        made = storage.create(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
+        try:
+            encode(store, header, file_format.encoding, made)
+            if (found := describe(made)).samples != samples:
+                raise OSError(errno.EIO, f"{found.samples} samples were encoded instead of {samples}")
+            made.sync()
+            _name(made.descriptor, temporary, final, part)
+        finally:
+            _close(made)
+            temporary.unlink(missing_ok=True)
+        _sync_folder(final.parent)
+    part.unlink(missing_ok=True)
+    temporary.unlink(missing_ok=True)
+    return samples
+
+
+def _is_made(final: Path, samples: int, header: WavHeader, file_format: FileFormat, storage: Storage) -> bool:
+    """Whether the final file was made from this `.part` already, before the process died or the disk refused."""
+    try:
+        store = storage.open(os.open(final, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+    except FileNotFoundError:
+        return False
+    try:
+        return describe(store) == Described(file_format, header.rate_hz, samples, header.tags)
+    except OSError:
+        return False
+    finally:
+        _close(store)
 
 
 def _bring_up_to_date(store: ByteStore, header: WavHeader) -> int:
@@ -280,25 +349,39 @@ def _checksum(descriptor: int) -> tuple[str, int]:
 
 
 def _rename(descriptor: int, part: Path, final: Path) -> None:
-    """Give the file its final name; never replaces another, and may be done again after it was interrupted."""
+    """Give a `.part` its final name; never replaces another, and may be done again after it was interrupted."""
+    _name(descriptor, part, final, part)
+    part.unlink(missing_ok=True)
+
+
+def _name(descriptor: int, path: Path, final: Path, part: Path) -> None:
+    """Give the file at `path`, which is open as `descriptor`, its final name, beside the one that it has."""
     try:
         try:
-            os.link(part, final)
+            os.link(path, final)
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:
                 raise
-            # Whoever makes this file first owns the name; then it may be replaced.
-            os.close(os.open(final, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, _MODE))
-            part.replace(final)
+            _reserve(final)
+            path.replace(final)
     except (FileExistsError, FileNotFoundError) as error:
         if not os.path.lexists(final) or not os.path.samestat(os.fstat(descriptor), final.stat()):
             taken = isinstance(error, FileExistsError)
             raise StorageError(
                 f"{final}: is there already and was kept; its new recording is {part}"
                 if taken
-                else f"{part}: was moved or deleted while it was written"
+                else f"{path}: was moved or deleted while it was written"
             ) from error
-    part.unlink(missing_ok=True)
+
+
+def _reserve(final: Path) -> None:
+    """Whoever makes this file first owns the name; then it may be replaced. Raises FileExistsError."""
+    try:
+        os.close(os.open(final, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, _MODE))
+    except FileExistsError:
+        if final.stat().st_size:
+            raise
+        # Reserved by a process that died before it went on.
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,9 +18,10 @@ import structlog
 
 from recorder.byte_store import PLAIN, Storage
 from recorder.errors import StorageError
+from recorder.file_format import FileFormat
 from recorder.media.cuts import Cuts, Join
 from recorder.media.marker import marker
-from recorder.media.mixer import mix
+from recorder.media.mixer import apart, mix
 from recorder.media.part_file import PartFile, WrittenFile
 from recorder.media.redaction import Mode, Redactions, Span
 from recorder.media.source import LegName, Samples, SampleSource
@@ -59,7 +60,7 @@ class Recording:
     may be used from any thread, and the counts read.
 
     Args:
-        path: the final name, `….wav`.
+        path: the final name; its ending is that of `file_format`.
         clock_rate_hz: of the bridge, and so of the file.
         a, b: the legs' sources; None for a leg without media. A source is given to a recording once.
         origin: position on the bridge clock of the file's first sample; None: the first that either source has.
@@ -68,6 +69,7 @@ class Recording:
         redaction_mode: what stands where something is redacted: silence (mute), nothing (pause), a quiet tone (tone).
         tolerance_samples: held back beyond the guard: how far one leg may fall behind the other, or a redaction be
             late, without loss. Default: 100 ms.
+        file_format: of the finished file, and whether both legs are mixed or have a channel each, A on the left.
         tags: what the file says of itself.
         storage: how files are laid out on the disk.
     """
@@ -84,6 +86,7 @@ class Recording:
         guard_after_samples: int = 0,
         redaction_mode: Mode = "mute",
         tolerance_samples: int | None = None,
+        file_format: FileFormat = FileFormat(),  # noqa: B008 - immutable
         tags: Tags = Tags(),  # noqa: B008 - immutable
         storage: Storage = PLAIN,
     ) -> None:
@@ -100,6 +103,7 @@ class Recording:
         self._timeline = Timeline(a, b, origin=origin, block_samples=clock_rate_hz)
         tolerance = clock_rate_hz // 10 if tolerance_samples is None else tolerance_samples
         self._hold_back = guard_before_samples + tolerance
+        self._format = file_format
         self._tags = tags
         self._storage = storage
         self._part: PartFile | None = None
@@ -179,7 +183,9 @@ class Recording:
         """
         if self._part is None:
             try:
-                self._part = PartFile.create(self.path, self.clock_rate_hz, tags=self._tags, storage=self._storage)
+                self._part = PartFile.create(
+                    self.path, self.clock_rate_hz, self._format, tags=self._tags, storage=self._storage
+                )
             except StorageError as error:
                 self._note_storage_error(error, self.samples)
         return self._part is not None
@@ -263,10 +269,11 @@ class Recording:
         silent = self.redactions.apply(position, block.a, block.b)
         if silent and self._mode == "tone":
             self._mark(block, silent)
+        joined = mix(block.a, block.b) if self._format.channels == 1 else apart(block.a, block.b)
         if silent and self._mode == "pause":
-            self._store_but(position - origin, mix(block.a, block.b), [(a - position, b - position) for a, b in silent])
+            self._store_but(position - origin, joined, [(a - position, b - position) for a, b in silent])
         else:
-            self._store(position - origin, mix(block.a, block.b))
+            self._store(position - origin, joined)
 
     def _mark(self, block: Block, silent: list[tuple[int, int]]) -> None:
         """Put the marker in the place of what is redacted."""
@@ -274,8 +281,9 @@ class Recording:
         for start, stop in silent:
             around = next(span for span in spans if span.start <= start and (span.end is None or stop <= span.end))
             samples = marker(start, stop, max(around.start, self._timeline.origin or 0), around.end, self.clock_rate_hz)
-            # In one leg only: the mix is as loud as the marker is.
-            block.a[start - block.position : stop - block.position] = samples
+            # Mixed, in one leg only: the mix is as loud as the marker is.
+            for leg in (block.a, block.b)[: self._format.channels]:
+                leg[start - block.position : stop - block.position] = samples
 
     def _store_but(self, at: int, samples: Samples, left_out: list[tuple[int, int]]) -> None:
         """Store what is not within `left_out`, which is in order and counts from the first of `samples`."""
@@ -290,6 +298,7 @@ class Recording:
             self._store(at + kept, samples[kept:])
 
     def _store(self, at: int, samples: Samples) -> None:
+        """Write a block: a sample a row, or, of two channels, a row of two."""
         self._handled = at + len(samples)
         part = self._part
         if part is None or at < self._retry_at:

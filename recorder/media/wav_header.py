@@ -42,6 +42,11 @@ class WavHeader:
         """Bytes of one sample of every channel."""
         return self.channels * _BITS[self.format_tag] // 8
 
+    @property
+    def samples(self) -> int:
+        """Samples of one channel."""
+        return self.data_bytes // self.frame_bytes
+
     def pack(self) -> bytes:
         """Lay the header out.
 
@@ -60,16 +65,15 @@ class WavHeader:
         if self.header_bytes == OLD_HEADER_BYTES:
             start = _RIFF.pack(b"RIFF", min(riff_bytes, _UNKNOWN), b"WAVE") + _chunk(b"fmt ", fmt)
             return start + _CHUNK.pack(b"data", min(self.data_bytes, _UNKNOWN))
-        frames = self.data_bytes // self.frame_bytes
         if riff_bytes <= _UNKNOWN:
             start = _RIFF.pack(b"RIFF", riff_bytes, b"WAVE") + _chunk(b"JUNK", bytes(_DS64.size))
         else:
-            sizes = _DS64.pack(riff_bytes, self.data_bytes, frames, 0)
+            sizes = _DS64.pack(riff_bytes, self.data_bytes, self.samples, 0)
             start = _RIFF.pack(b"RF64", _UNKNOWN, b"WAVE") + _chunk(b"ds64", sizes)
         if self.format_tag == PCM:
             start += _chunk(b"fmt ", fmt)
         else:  # what is not PCM says how long its extension is, and how many samples there are
-            start += _chunk(b"fmt ", fmt + bytes(2)) + _chunk(b"fact", struct.pack("<I", min(frames, _UNKNOWN)))
+            start += _chunk(b"fmt ", fmt + bytes(2)) + _chunk(b"fact", struct.pack("<I", min(self.samples, _UNKNOWN)))
         start += _info(self.tags)
         room = HEADER_BYTES - len(start) - 2 * _CHUNK.size
         assert room >= 0

@@ -18,8 +18,8 @@ import structlog
 from aiohttp import web
 
 from recorder.errors import NotFoundError, StorageError
+from recorder.file_format import CONTENT_TYPES, split_name
 from recorder.identifiers import RecordingName
-from recorder.library.manifest import AUDIO_SUFFIX
 from recorder.library.search import RecordingEntry
 from recorder.web.auth import QUERY_PARAMETER, Caller
 from recorder.web.byte_ranges import ByteRange, requested_range
@@ -39,10 +39,11 @@ async def get_audio(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Hand out the audio, or the part of it that is asked for."""
     check_parameters(request, QUERY_PARAMETER)
     entry = await find_recording(request)
+    name, content_type = _checked_name(entry)
     headers = {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-store",
-        "Content-Disposition": f'attachment; filename="{_checked_name(entry)}"',
+        "Content-Disposition": f'attachment; filename="{name}"',
         "ETag": f'"{entry.sha256}"',
     }
     if _not_modified(request, entry.sha256):
@@ -54,12 +55,12 @@ async def get_audio(request: web.Request, caller: Caller) -> web.StreamResponse:
         )
     wanted = part or ByteRange(0, entry.bytes)
     response = web.StreamResponse(status=206 if part else 200, headers=headers)
-    response.content_type = "audio/wav"
+    response.content_type = content_type
     response.content_length = wanted.count
     if part:
         response.headers["Content-Range"] = part.content_range(entry.bytes)
 
-    file = await asyncio.to_thread(_open, request.app[SERVICES].folder, entry)
+    file = await asyncio.to_thread(_open, request.app[SERVICES].folder / name, entry)
     # Closed here, not in a thread: nothing waits for it, and a cancelled request closes it too.
     with file:
         if request.method == "GET":
@@ -82,19 +83,19 @@ def _not_modified(request: web.Request, etag: str) -> bool:
     return known is not None and any(tag.value in (etag, "*") for tag in known)
 
 
-def _checked_name(entry: RecordingEntry) -> str:
-    """The file's name, from the index and checked once more: it can lead nowhere but into the folder."""
+def _checked_name(entry: RecordingEntry) -> tuple[str, str]:
+    """The file's name, from the index and checked once more: it can lead nowhere but into the folder; and its type."""
     try:
-        name = RecordingName.parse(entry.file_name.removesuffix(AUDIO_SUFFIX)).stem + AUDIO_SUFFIX
+        stem, suffix = split_name(entry.file_name)
+        name = RecordingName.parse(stem).stem + suffix
     except ValueError as error:
         raise StorageError(f"the index names a file that is no recording's: {error}") from error
     if name != entry.file_name:
         raise StorageError(f"the index names a file that is no recording's: {entry.file_name!r}")
-    return name
+    return name, CONTENT_TYPES[suffix]
 
 
-def _open(folder: Path, entry: RecordingEntry) -> BinaryIO:
-    path = folder / _checked_name(entry)
+def _open(path: Path, entry: RecordingEntry) -> BinaryIO:
     try:
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
     except FileNotFoundError as error:
@@ -139,7 +140,7 @@ async def _send(request: web.Request, file: BinaryIO, wanted: ByteRange) -> None
         raise ConnectionResetError("the file could not be sent whole")
 
 
-_BINARY = {"audio/wav": {"schema": {"type": "string", "contentMediaType": "audio/wav"}}}
+_BINARY = {kind: {"schema": {"type": "string", "contentMediaType": kind}} for kind in CONTENT_TYPES.values()}
 RESOURCES = (
     Resource(
         "GET",
@@ -149,7 +150,7 @@ RESOURCES = (
         {
             "operationId": "getAudio",
             "tags": ["recordings"],
-            "summary": "The recording as a WAV file, whole or a range of it",
+            "summary": "The recording in the format that it has (WAV, FLAC or Ogg Opus), whole or a range of it",
             "description": "Each playback is metered; further ranges of one playback are not.",
             "parameters": [
                 DIALOG_ID_PARAMETER,

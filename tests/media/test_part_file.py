@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from recorder.byte_store import PlainStore
 from recorder.errors import StorageError
+from recorder.file_format import FileFormat
 from recorder.media.part_file import PartFile, _bring_up_to_date, part_path, repair
 from recorder.media.wav_header import HEADER_BYTES, OLD_HEADER_BYTES, WavHeader
 from recorder.tags import Tags
@@ -26,7 +27,7 @@ from tests.media.disk import fill, no_file_beyond, small_disk
 from tests.tones import is_tone, read_wav, sine
 
 TONE = sine(440, 1)
-TAGS = Tags("D" * 32, "302105550100", "12 34", 1_795_371_907_042)
+TAGS = Tags("D" * 32, "302105550100", "12 34", 1_795_371_907_042, "pcm16")
 
 
 def dead_part(path: Path, seconds: float = 1) -> Path:
@@ -62,7 +63,7 @@ def test_a_committed_file_is_16_bit_pcm_wav_of_its_rate_and_not_for_everyone(pat
 
 
 def test_two_channels_stay_apart(path: Path) -> None:
-    part = PartFile.create(path, 8000, channels=2)
+    part = PartFile.create(path, 8000, FileFormat(channels=2))
     part.write(np.stack((TONE, sine(1000, 1)), axis=1))
     part.skip(10)
     assert part.commit().samples == 8010
@@ -263,7 +264,7 @@ def test_no_file_can_be_begun_on_a_full_disk_and_none_is_left(path: Path) -> Non
 def test_past_4_gib_a_wav_file_is_an_rf64_and_whole(path: Path, channels: int) -> None:
     count = ((1 << 32) + 1000) // 2 // channels  # almost all of it a hole
     tone = TONE if channels == 1 else np.stack((TONE, sine(1000, 1)), axis=1)
-    part = PartFile.create(path, 8000, channels, tags=TAGS)
+    part = PartFile.create(path, 8000, FileFormat(channels=channels), tags=TAGS)
     part.skip(count - len(tone))
     part.write(tone)
     part.abandon()
@@ -297,12 +298,12 @@ def test_the_file_says_whose_it_is_while_it_is_written_and_after(path: Path) -> 
     assert part.commit().tags == TAGS
     with soundfile.SoundFile(path) as sound:
         assert (sound.title, sound.date) == (TAGS.dialog_id, "2026-11-22T18:25:07.042Z")
-        assert sound.comment == "calling=302105550100 called=12%2034"
+        assert sound.comment == "calling=302105550100 called=12%2034 encoding=pcm16"
         assert sound.software.startswith("recorder ")
     with av.open(path) as container:  # as FFmpeg reads it
         assert container.metadata["title"] == TAGS.dialog_id
         assert container.metadata["date"] == "2026-11-22T18:25:07.042Z"
-        assert container.metadata["comment"] == "calling=302105550100 called=12%2034"
+        assert container.metadata["comment"] == "calling=302105550100 called=12%2034 encoding=pcm16"
     assert subprocess.check_output(["soxi", "-s", path], text=True).strip() == "8000"
     with wave.open(str(path)) as plain:
         assert (plain.getnframes(), plain.getframerate(), plain.getnchannels()) == (8000, 8000, 1)
