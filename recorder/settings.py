@@ -435,6 +435,7 @@ class Account(_Section):
     match: Match = Match()
     format: Format = Format()
     redaction: AccountRedaction = AccountRedaction()
+    dtmf: Literal["keep", "remove"] = "keep"
 
 
 class Recording(_Section):

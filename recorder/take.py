@@ -24,6 +24,7 @@ from recorder.library.manifest import (
     NameParts,
     Parties,
     RedactionFacts,
+    RemovedTone,
     WrittenFile,
 )
 from recorder.media.recording import Recording
@@ -68,6 +69,7 @@ class Take:
         self._guard_before = rate * before_ms // 1000
         self._guard_after = rate * after_ms // 1000
         self._redaction_mode = redaction.mode
+        self._remove_digits = account is not None and account.dtmf == "remove"
         self._capacity = round(rate * settings.media.ring_s)
         self._taps = {side: self._new_tap(side) for side in Side}
         self._recording: Recording | None = None
@@ -108,6 +110,7 @@ class Take:
             guard_before_samples=self._guard_before,
             guard_after_samples=self._guard_after,
             redaction_mode=self._redaction_mode,
+            remove_digits=self._remove_digits,
             tolerance_samples=round(self._rate * TOLERANCE_S),
             file_format=self._format,
             tags=tags,
@@ -214,6 +217,11 @@ class Take:
                     left_out_s=join.left_out / rate,
                 )
                 for join in recording.joins
+            ),
+            tones_removed=tuple(
+                RemovedTone(leg=leg, **placed)
+                for leg, start, stop in recording.removed_digits
+                if (placed := self._in_file(start, stop))["samples"]
             ),
             dropped_samples=recording.dropped_samples,
             cdr=dict(cdr),

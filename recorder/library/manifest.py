@@ -159,6 +159,18 @@ class RedactionFacts(_Part):
     resumed: bool
 
 
+class RemovedTone(_Part):
+    """A stretch of a leg that is silent because a key was pressed there; not which. The rest as of GapFacts."""
+
+    leg: Literal["a", "b"]
+    start_sample: Count
+    samples: Count
+    start_s: Seconds
+    duration_s: Seconds
+    call_start_s: Seconds
+    call_duration_s: Seconds
+
+
 class JoinFacts(_Part):
     """Where a redacted stretch was left out: at `sample` of the file, `call_s` seconds into the call."""
 
@@ -197,6 +209,7 @@ class Manifest(_Part):
     redaction_mode: Literal["mute", "pause", "tone"] | None = None
     redactions: tuple[RedactionFacts, ...] = ()
     joins: tuple[JoinFacts, ...] = ()
+    tones_removed: tuple[RemovedTone, ...] = ()
     dropped_samples: Count = 0
     recovered: bool = False
     cdr: dict[str, Any] | None = None

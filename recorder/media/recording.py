@@ -10,6 +10,7 @@ out of the file (mode pause); `in_file` leads from one to the other.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ from recorder.byte_store import PLAIN, Storage
 from recorder.errors import StorageError
 from recorder.file_format import FileFormat
 from recorder.media.cuts import Cuts, Join
+from recorder.media.dtmf import DigitRemoval
 from recorder.media.marker import marker
 from recorder.media.mixer import apart, mix
 from recorder.media.part_file import PartFile, WrittenFile
@@ -66,6 +68,7 @@ class Recording:
         origin: position on the bridge clock of the file's first sample; None: the first that either source has.
         guard_before_samples: how far a redaction reaches back; so much is held back.
         guard_after_samples: how far a redaction reaches past its end.
+        remove_digits: whether the tones of keys (DTMF) are taken out.
         redaction_mode: what stands where something is redacted: silence (mute), nothing (pause), a quiet tone (tone).
         tolerance_samples: held back beyond the guard: how far one leg may fall behind the other, or a redaction be
             late, without loss. Default: 100 ms.
@@ -85,6 +88,7 @@ class Recording:
         guard_before_samples: int = 0,
         guard_after_samples: int = 0,
         redaction_mode: Mode = "mute",
+        remove_digits: bool = False,
         tolerance_samples: int | None = None,
         file_format: FileFormat = FileFormat(),  # noqa: B008 - immutable
         tags: Tags = Tags(),  # noqa: B008 - immutable
@@ -102,7 +106,8 @@ class Recording:
         self._cuts = Cuts()
         self._timeline = Timeline(a, b, origin=origin, block_samples=clock_rate_hz)
         tolerance = clock_rate_hz // 10 if tolerance_samples is None else tolerance_samples
-        self._hold_back = guard_before_samples + tolerance
+        self._digits = DigitRemoval(clock_rate_hz) if remove_digits else None
+        self._hold_back = max(guard_before_samples, self._look_ahead) + tolerance
         self._format = file_format
         self._tags = tags
         self._storage = storage
@@ -125,7 +130,7 @@ class Recording:
         """Length of the recording so far, in samples, silence for what was lost included and whatever was left out."""
         if self.finished:
             return self._length
-        return 0 if self._timeline.origin is None else self._timeline.position - self._timeline.origin
+        return self._handled
 
     @property
     def duration_s(self) -> float:
@@ -146,6 +151,18 @@ class Recording:
     def gaps(self) -> tuple[Gap, ...]:
         """What was lost, in the order in which it was noticed; after `finish` in the file's order and within it."""
         return tuple(self._gaps)
+
+    @property
+    def removed_digits(self) -> list[tuple[LegName, int, int]]:
+        """(leg, start, stop) of what was silenced because a key was pressed, in samples from the start."""
+        origin = self._timeline.origin
+        if origin is None or self._digits is None:
+            return []
+        end = self._length if self.finished else self._handled
+        clipped = (
+            (leg, max(start - origin, 0), min(stop - origin, end)) for leg, start, stop in self._digits.stretches()
+        )
+        return [stretch for stretch in clipped if stretch[1] < stretch[2]]
 
     @property
     def joins(self) -> tuple[Join, ...]:
@@ -255,12 +272,27 @@ class Recording:
         if self._part is None and self._retry_at <= self.samples:
             self.open()
         timeline = self._timeline
-        for block in timeline.blocks(limit):
+        for block in self._due(limit):
             self._write(block)
         if timeline.origin is not None:
             for leg, start, length in timeline.take_gaps():
                 self._add_gap(Gap("ring_full", leg, start - timeline.origin, length))
         self._erase_escaped()
+
+    @property
+    def _look_ahead(self) -> int:
+        return 0 if self._digits is None else self._digits.look_ahead_samples
+
+    def _due(self, limit: int) -> Iterator[Block]:
+        """What is to be written up to position `limit`, without the tones of keys where they are not wanted."""
+        if self._digits is None:
+            yield from self._timeline.blocks(limit)
+            return
+        for block in self._timeline.blocks(limit + self._look_ahead):
+            self._digits.add(block)
+        for event in self._timeline.take_events():
+            self._digits.add_event(*event)
+        yield from self._digits.due(limit)
 
     def _write(self, block: Block) -> None:
         """Redact, mix and store one block."""

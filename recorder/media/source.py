@@ -38,5 +38,8 @@ class SampleSource(Protocol):
         What was lost or never came reads as zeros. The array is empty when there is nothing to read.
         """
 
+    def take_events(self) -> list[tuple[int, int]]:
+        """(start, length) of each telephone event (RFC 4733) since the last call; one that goes on comes again."""
+
     def take_gaps(self) -> list[tuple[int, int]]:
         """(start, length) of each stretch lost since the last call because nobody read in time."""

@@ -34,6 +34,14 @@ class LegGap(NamedTuple):
     length: int
 
 
+class LegEvent(NamedTuple):
+    """A telephone event in one leg (RFC 4733), whatever its key. `start` is a position of the clock."""
+
+    leg: LegName
+    start: int
+    length: int
+
+
 class Timeline:
     """Two sources, aligned from `origin` on.
 
@@ -121,6 +129,10 @@ class Timeline:
         if self._origin is None and firsts and min(firsts) < limit:
             self._begin_at(min(firsts))
 
+    def take_events(self) -> list[LegEvent]:
+        """The telephone events since the last call; one that goes on comes again."""
+        return [*self._a.take_events(), *self._b.take_events()]
+
     def take_gaps(self) -> list[LegGap]:
         """What full rings have lost since the last call."""
         return [*self._a.take_gaps(), *self._b.take_gaps()]
@@ -149,6 +161,7 @@ class _Leg:
         self._pending: deque[tuple[int, Samples]] = deque()  # taken, not yet due; in order, none overlapping
         self._dropped_before = 0
         self._gaps: list[LegGap] = []  # of sources that were replaced
+        self._events: list[LegEvent] = []  # the same
 
     @property
     def dropped_samples(self) -> int:
@@ -175,6 +188,7 @@ class _Leg:
             if old is not None:
                 self._fill(old, old.position, due)
                 self._gaps = self.take_gaps()
+                self._events = self.take_events()
                 self._dropped_before += old.dropped_samples
             self._source, self._next = new, None
 
@@ -197,6 +211,12 @@ class _Leg:
             if len(due) < len(samples):
                 self._pending.appendleft((stop, samples[len(due) :]))
         return block
+
+    def take_events(self) -> list[LegEvent]:
+        events, self._events = self._events, []
+        if self._source is not None:
+            events += [LegEvent(self.name, start, length) for start, length in self._source.take_events()]
+        return events
 
     def take_gaps(self) -> list[LegGap]:
         gaps, self._gaps = self._gaps, []

@@ -70,6 +70,9 @@ class Tap:
         One that still grows comes in pieces that touch. At most 256 wait here; `dropped_samples` counts all.
         """
 
+    def take_events(self) -> list[tuple[int, int]]:
+        """[writer] Never any: the bridge is handed audio alone, and no telephone events."""
+
     def close_gate(self) -> int:
         """[any] Shut the gate at once; returns the position from which on every sample is zero, until it is opened.
 
@@ -155,6 +158,12 @@ class RtpTap:
 
     def take_gaps(self) -> list[tuple[int, int]]:
         """[writer] Stretches dropped for want of a reader and not taken yet: start position and length."""
+
+    def take_events(self) -> list[tuple[int, int]]:
+        """[writer] Where telephone events were since the last call: start position and length.
+
+        One that goes on comes again, longer. When 64 wait here the newest grows over those that come after it.
+        """
 
     def close_gate(self) -> int:
         """[any] Shut the gate at once; returns the position from which on every sample reads as zero. Idempotent."""

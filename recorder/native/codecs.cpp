@@ -28,7 +28,7 @@ constexpr unsigned kLongestOpus = 120;                     // milliseconds (RFC 
 constexpr int kQuality = 5;                                // of libspeexdsp, up to 10: stop band 80 dB down
 
 constexpr std::pair<const char *, Codec> kNames[] = {
-    {"PCMU", Codec::pcmu}, {"PCMA", Codec::pcma}, {"GSM", Codec::gsm},
+    {"PCMU", Codec::pcmu}, {"PCMA", Codec::pcma}, {"GSM", Codec::gsm},   {"telephone-event", Codec::event},
     {"G722", Codec::g722}, {"G729", Codec::g729}, {"opus", Codec::opus},
 };
 
@@ -177,6 +177,7 @@ bool is_wideband(Codec codec) noexcept { return codec == Codec::g722 || codec ==
 unsigned duration_of(Codec codec, const std::uint8_t *payload, std::size_t size) noexcept {
     switch (codec) {
     case Codec::none:
+    case Codec::event:
         return 0;
     case Codec::gsm:
         return static_cast<unsigned>(size / kGsmFrame * kGsmSamples);
@@ -207,6 +208,7 @@ std::unique_ptr<Decoder> make_decoder(Codec codec, unsigned wanted_hz) {
     case Codec::opus:
         return std::make_unique<OpusDecoder>(wanted_hz);
     case Codec::none:
+    case Codec::event:
         break;
     }
     return nullptr;

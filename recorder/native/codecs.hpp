@@ -13,7 +13,10 @@
 
 namespace recorder {
 
-enum class Codec : std::uint8_t { none, pcmu, pcma, gsm, g722, g729, opus };
+// event: a key that was pressed (RFC 4733), which is no sound.
+enum class Codec : std::uint8_t { none, event, pcmu, pcma, gsm, g722, g729, opus };
+
+constexpr bool is_audio(Codec codec) noexcept { return codec > Codec::event; }
 
 inline constexpr unsigned kNarrow = 8000, kWide = 16000; // samples a second
 

@@ -205,6 +205,7 @@ void bind_relay(nb::module_ &m) {
         .def_prop_ro("lost", [](RtpTap &tap) { return tap.ring().lost(); })
         .def("read", &read_rtp, "max_samples"_a = kDefaultRead)
         .def("take_gaps", [](RtpTap &tap) { return tap.ring().take_gaps(); })
+        .def("take_events", [](RtpTap &tap) { return tap.ring().take_events(); })
         .def("close_gate", [](RtpTap &tap) { return tap.ring().close_gate(tap.now()); })
         .def("open_gate", [](RtpTap &tap, std::uint32_t after_samples) {
             return tap.ring().open_gate(tap.now(), after_samples);
@@ -253,6 +254,7 @@ void bind_tap(nb::module_ &m) {
         .def_prop_ro("dropped_samples", [](Tap &tap) { return tap.ring().dropped_samples(); })
         .def("read", &read, "max_samples"_a = kDefaultRead)
         .def("take_gaps", [](Tap &tap) { return tap.ring().take_gaps(); })
+        .def("take_events", [](Tap &) { return std::vector<EventSpans::Span>(); })
         .def("close_gate", [](Tap &tap) { return tap.ring().close_gate(); })
         .def(
             "open_gate",

@@ -17,7 +17,7 @@ constexpr std::int64_t kSlipHz = 8000;         // the clock moves by a sample of
 
 bool is_quiet(const RtpPacket &packet, Codec codec) noexcept {
     if (codec != Codec::pcmu && codec != Codec::pcma)
-        return codec == Codec::none;
+        return !is_audio(codec);
     return std::all_of(packet.payload, packet.payload + packet.size, [codec](std::uint8_t code) {
         const int level = linear(codec, code);
         return level <= kQuiet && level >= -kQuiet;
@@ -40,7 +40,7 @@ void RtpRing::put(const RtpPacket &packet, Codec codec, std::int64_t arrival) no
     packets_.fetch_add(1, std::memory_order_relaxed);
     if (codec > Codec::pcma)
         slow_.store(true, std::memory_order_relaxed);
-    const unsigned rate = codec == Codec::none && clock_ ? clock_rate_hz_ : rtp_clock_rate(codec);
+    const unsigned rate = !is_audio(codec) && clock_ ? clock_rate_hz_ : rtp_clock_rate(codec);
     if (!clock_ || rate != clock_rate_hz_) {
         clock_.emplace(rate, rate_hz_);
         clock_rate_hz_ = rate;
@@ -48,9 +48,14 @@ void RtpRing::put(const RtpPacket &packet, Codec codec, std::int64_t arrival) no
     count_sequence(packet);
     const bool quiet = clock_->moving() && is_quiet(packet, codec);
     const bool same_source = clock_->knows(packet.ssrc);
-    const std::int64_t at = clock_->place(packet.ssrc, packet.timestamp, arrival, quiet);
+    // A telephone event's packets keep the timestamp of its beginning, however long it has lasted (RFC 4733, section 2.2).
+    const bool event = codec == Codec::event && packet.size >= 4;
+    const std::int64_t lasted = event ? (packet.payload[2] << 8 | packet.payload[3]) * rate_hz_ / clock_rate_hz_ : 0;
+    const std::int64_t at = clock_->place(packet.ssrc, packet.timestamp, arrival - lasted, quiet);
     if (at == RtpClock::kNowhere)
         return;
+    if (event)
+        events_.note(at, at + lasted);
     if (!same_source) {
         ++source_;
         newest_order_ += kNextSource;

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "codecs.hpp"
+#include "event_spans.hpp"
 #include "rtp_clock.hpp"
 #include "rtp_packet.hpp"
 
@@ -42,6 +43,7 @@ class RtpRing {
     // [any] Whether `read` may take long: there is more to decode than G.711, or to resample.
     bool reads_slowly() const noexcept { return rate_hz_ != kNarrow || slow_.load(std::memory_order_relaxed); }
     std::vector<Span> take_gaps();
+    std::vector<EventSpans::Span> take_events() { return events_.take(); }
 
     std::int64_t close_gate(std::int64_t now) noexcept;
     std::int64_t open_gate(std::int64_t now, std::int64_t after) noexcept;
@@ -104,6 +106,8 @@ class RtpRing {
     std::uint16_t newest_sequence_ = 0;
     std::uint64_t sequence_cycles_ = 0;
     std::uint64_t first_sequence_ = 0;
+
+    EventSpans events_;
 
     // The writer thread's own.
     std::int64_t base_;                   // everything before has been read

@@ -27,7 +27,7 @@ def speech_like(rate: int, seed: int) -> Samples:
     return np.clip(noise, -30000, 30000).astype(np.int16)
 
 
-def measure(dialogs: int, block_s: float, rate: int, seconds: float, folder: Path) -> None:
+def measure(dialogs: int, block_s: float, rate: int, seconds: float, folder: Path, remove_digits: bool) -> None:
     """Run and print one line."""
     metrics = Metrics()
     ended = threading.Semaphore(0)
@@ -42,6 +42,7 @@ def measure(dialogs: int, block_s: float, rate: int, seconds: float, folder: Pat
             b=ClockTap(b, started),
             origin=0,
             guard_before_samples=rate * 3 // 10,
+            remove_digits=remove_digits,
         )
         for number in range(dialogs)
     ]
@@ -69,15 +70,16 @@ def main() -> None:
     """Measure what the arguments ask for; by default all that the design names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dialogs", type=int, default=100)
-    parser.add_argument("--block", type=float, nargs="+", default=[0.2, 0.5])
+    parser.add_argument("--block", type=float, nargs="+", default=[0.2, 0.4])
     parser.add_argument("--rate", type=int, nargs="+", default=[8000, 16000])
+    parser.add_argument("--remove-digits", action="store_true", help="take the tones of keys out")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--folder", type=Path, help="where to write (default: the temporary folder)")
     options = parser.parse_args()
     for rate in options.rate:
         for block_s in options.block:
             with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-                measure(options.dialogs, block_s, rate, options.seconds, Path(folder))
+                measure(options.dialogs, block_s, rate, options.seconds, Path(folder), options.remove_digits)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ class FakeTap:
         self.dropped_samples = 0
         self.reads = 0
         self.fault: Exception | None = None
+        self.events: list[tuple[int, int]] = []
 
     @property
     def origin(self) -> int | None:
@@ -61,6 +62,10 @@ class FakeTap:
             self._read_to += len(samples)
             return start, samples
 
+    def take_events(self) -> list[tuple[int, int]]:
+        events, self.events = self.events, []
+        return events
+
     def take_gaps(self) -> list[tuple[int, int]]:
         with self._lock:
             gaps, self._gaps = self._gaps, []
@@ -90,6 +95,9 @@ class ClockTap:
         offset = start % self._rate
         self._read_to += count
         return start, self._second[offset : offset + count].copy()
+
+    def take_events(self) -> list[tuple[int, int]]:
+        return []
 
     def take_gaps(self) -> list[tuple[int, int]]:
         return []

@@ -226,3 +226,53 @@ def test_bytes_that_are_no_rtp_hurt_nobody(noise: bytes) -> None:
     tap._put(noise)
     tap._put(packet(0, voice(0)))
     assert len(heard(tap, 40 * PACKET)) == 40 * PACKET
+
+
+def event(number: int, lasted: int) -> bytes:
+    """A packet of the telephone event (RFC 4733) that began with the `number`-th packet, after `lasted` samples."""
+    return packet(number, struct.pack("!BBH", 5, 10, lasted), kind=101)
+
+
+def test_telephone_events_tell_where_keys_were_pressed() -> None:
+    tap = new_tap()
+    for number in range(10):
+        tap._set_now(START + number * PACKET)
+        tap._put(packet(number, voice(number)))
+    for steps in range(1, 6):
+        tap._set_now(START + (10 + steps) * PACKET)
+        tap._put(event(10, steps * PACKET), "telephone-event")
+        if steps == 2:
+            assert tap.take_events() == [(START + 10 * PACKET, 2 * PACKET)]
+            assert tap.take_events() == []
+    assert tap.take_events() == [(START + 10 * PACKET, 5 * PACKET)]
+    tap._set_now(START + 41 * PACKET)
+    tap._put(event(40, PACKET), "telephone-event")
+    assert tap.take_events() == [(START + 40 * PACKET, PACKET)]
+    tap._put(event(50, PACKET))  # nobody has said that this payload type is an event
+    assert tap.take_events() == []
+    assert levels(heard(tap, 16 * PACKET)) == [*LEVELS[:10], *[0] * 6]
+
+
+def test_a_key_that_is_held_down_for_long_does_not_move_what_is_said_after_it() -> None:
+    tap = new_tap()
+    for number in range(5):
+        tap._set_now(START + number * PACKET)
+        tap._put(packet(number, voice(number)))
+    for steps in range(1, 201):
+        tap._set_now(START + (5 + steps) * PACKET)
+        tap._put(event(5, steps * PACKET), "telephone-event")
+    for number in range(206, 220):
+        tap._set_now(START + number * PACKET)
+        tap._put(packet(number, voice(number)))
+    assert tap.take_events() == [(START + 5 * PACKET, 200 * PACKET)]
+    assert levels(heard(tap, 220 * PACKET))[206:] == [expected(number) for number in range(206, 220)]
+
+
+def test_events_that_nobody_takes_are_one_from_the_first_without_room() -> None:
+    tap = new_tap()
+    for key in range(100):
+        tap._set_now(START + (3 * key + 1) * PACKET)
+        tap._put(event(3 * key, PACKET), "telephone-event")
+    spans = tap.take_events()
+    assert spans[:63] == [(START + 3 * key * PACKET, PACKET) for key in range(63)]
+    assert spans[63:] == [(START + 3 * 63 * PACKET, (3 * 99 + 1 - 3 * 63) * PACKET)]
