@@ -21,7 +21,6 @@ from recorder.calls.termination import of_refusal
 from recorder.calls.transfer import Replaced, replaced
 from recorder.errors import InvalidRequestError, RecorderError
 from recorder.identifiers import new_dialog_id
-from recorder.library.keeper import EndedCall
 from recorder.session import Services, Session
 from recorder.sip.leg import Leg
 
@@ -102,9 +101,7 @@ class Exchange:
         )
         metrics.calls_started.inc()
         metrics.calls_refused.labels(termination.reason, invite.trunk).inc()
-        metrics.calls_ended.labels(termination.result, termination.reason).inc()
-        _log.info("call", **record.as_dict())
-        self._services.keeper.submit(EndedCall(record.as_dict(), None, None, time.monotonic()))
+        self._services.close(record, time.monotonic())
 
     def live(self) -> list[dict[str, Any]]:
         """Every call there is, as the API shows it."""

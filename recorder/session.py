@@ -94,6 +94,19 @@ class Services:
     transparency: Transparency
     ended: dict[Recording, EndedCall] = field(default_factory=dict)
 
+    def close(self, record: CallDetailRecord, ended_at: float, take: Take | None = None) -> None:
+        """Account for a call that is over: in metrics, log and by its record, with its recording if there is one."""
+        self.metrics.calls_ended.labels(record.result, record.reason).inc()
+        cdr = record.as_dict()
+        _log.info("call", **cdr)
+        if take is None or not take.began:
+            self.keeper.submit(EndedCall(cdr, None, None, ended_at))
+            return
+        self.ended[take.recording] = EndedCall(
+            cdr, take.recording.commit, lambda written: take.manifest(written, cdr), ended_at
+        )
+        self.writer.end(take.recording, take.end_position)
+
 
 class Session:
     """One call: the pure `Call`, its two legs and its recording.
@@ -453,23 +466,13 @@ class Session:
         for attempt in call.attempts:
             if attempt.sip_status is not None:
                 self.services.health.call_reached(attempt.target)
-        metrics.calls_ended.labels(termination.result, termination.reason).inc()
         if call.answered_at is not None:
             metrics.call_setup.observe(call.answered_at - call.invited_at)
         if self._open_steps:
             metrics.redactions_unresumed.inc(len(self._open_steps))
             if take is not None:
                 _log.warning("redaction_not_resumed", dialog_id=record.id, steps=sorted(self._open_steps))
-        _log.info("call", **record.as_dict())
-        ended = call.ended_at or time.monotonic()
-        if take is None or not take.began:
-            self.services.keeper.submit(EndedCall(record.as_dict(), None, None, ended))
-            return
-        cdr = record.as_dict()
-        self.services.ended[take.recording] = EndedCall(
-            cdr, take.recording.commit, lambda written: take.manifest(written, cdr), ended
-        )
-        self.services.writer.end(take.recording, take.end_position)
+        self.services.close(record, call.ended_at or time.monotonic(), take)
 
     def _detail_record(self, termination: Termination) -> CallDetailRecord:
         call, decision, identity = self._call, self.decision, self.identity

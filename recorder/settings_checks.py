@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, ip_address
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from recorder.calls.targets import transport_of
 from recorder.settings_schema import Fault, Path, dotted
 
 if TYPE_CHECKING:
@@ -295,14 +296,6 @@ def _target_uris(settings: Settings) -> Iterator[Fault]:
             yield ("trunks", position, "proxy"), trunk.proxy
         if trunk.registration is not None:
             yield ("trunks", position, "registration", "registrar"), trunk.registration.registrar
-
-
-def transport_of(uri: str) -> str:
-    """The transport that a SIP URI asks for: udp, tcp or tls (RFC 3261, section 19.1.1)."""
-    uri = uri.lower()
-    if uri.startswith("sips:"):
-        return "tls"
-    return next((transport for transport in ("tls", "tcp") if f";transport={transport}" in uri), "udp")
 
 
 def _within(network: Any, wider: Any) -> bool:

@@ -13,7 +13,7 @@ import structlog
 from recorder.calls.dialing import Dialing
 from recorder.calls.events import Invite
 from recorder.calls.routing import USER_SAFE, Decision
-from recorder.calls.targets import Target, is_name, place_of
+from recorder.calls.targets import Target, address_in
 from recorder.metrics import Metrics
 from recorder.settings import Settings
 from recorder.sip import headers, translate
@@ -136,8 +136,7 @@ def ip_of(target: Target) -> str:
     """The IP address of a target; "" while it is a name."""
     if target.address is not None:
         return target.address.ip
-    place = place_of(target.uri)
-    return "" if place is None or is_name(place.host) else place.host
+    return str(address_in(target.uri) or "")
 
 
 def hops(invite: Invite) -> Headers:

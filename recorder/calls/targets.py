@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import groupby
 from random import Random
 from typing import Protocol, TypeVar
@@ -52,6 +52,18 @@ def place_of(uri: str) -> Place | None:
         int(found["port"]) if found["port"] else None,
         "tls" if secure else transport[1].lower() if transport else None,
     )
+
+
+def transport_of(uri: str) -> str:
+    """The transport that a SIP URI asks for: udp, tcp or tls (RFC 3261, section 19.1.1)."""
+    place = place_of(uri)
+    return (place.transport if place is not None else None) or "udp"
+
+
+def address_in(uri: str) -> IPv4Address | IPv6Address | None:
+    """The IP address in a SIP URI; None for a host name."""
+    place = place_of(uri)
+    return None if place is None or is_name(place.host) else ip_address(place.host)
 
 
 def is_name(host: str) -> bool:

@@ -596,17 +596,17 @@ def _take_apart(packet: bytes, content_length: int) -> tuple[list[tuple[str, str
     """Tests only: headers, Content-Type and body of a SIP message; `content_length` is -1 when there is none."""
 
 def install_paths(
-    peers: list[tuple[bytes, int, int, bool]],
+    peers: list[tuple[str, int, bool]],
     other_account: int,
-    local_networks: list[tuple[bytes, int]],
+    local_networks: list[str],
     names: list[tuple[int, str, int]],
     media_address: str,
     public_media: str,
 ) -> None:
     """[sip] Say whose calls are whose, and what our addresses are called from outside. After listeners and accounts.
 
-    `peers` holds (address, prefix length, account id, behind a NAT), the first that fits wins; `other_account` is for
-    everybody else. `names` holds (listener's id, public address, public port or 0). "" for an address is none.
+    `peers` holds (network, account id, behind a NAT), the first that fits wins; `other_account` is for everybody else.
+    `names` holds (listener's id, public address, public port or 0). "" for an address is none.
     """
 
 def aim(account_id: int, transport_id: int, ipv6: bool, sips: bool) -> None:

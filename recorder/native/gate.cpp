@@ -12,8 +12,6 @@
 #include <unordered_map>
 #include <utility>
 
-#include <arpa/inet.h>
-
 namespace recorder {
 namespace {
 
@@ -60,26 +58,9 @@ std::string_view text_header(const pjsip_msg *msg, std::string_view name) {
 
 // Where from ------------------------------------------------------------------------------------------------------------
 
-Address address_of(const pj_sockaddr &from) {
-    Address address{};
-    if (from.addr.sa_family == pj_AF_INET()) {
-        address[10] = address[11] = 0xff;
-        std::copy_n(reinterpret_cast<const std::uint8_t *>(&from.ipv4.sin_addr), 4, address.begin() + 12);
-    } else {
-        std::copy_n(reinterpret_cast<const std::uint8_t *>(&from.ipv6.sin6_addr), 16, address.begin());
-    }
-    return address;
-}
-
-bool is_within(const Address &address, const GateTrunk::Network &network) {
-    const int whole = network.prefix / 8, rest = network.prefix % 8;
-    return std::equal(address.begin(), address.begin() + whole, network.address.begin()) &&
-           (rest == 0 || ((address[whole] ^ network.address[whole]) >> (8 - rest)) == 0);
-}
-
 bool comes_from(const GateTrunk &one, const Address &address) {
     return one.networks.empty() || std::any_of(one.networks.begin(), one.networks.end(),
-                                               [&](const auto &network) { return is_within(address, network); });
+                                               [&](const auto &network) { return holds(network, address); });
 }
 
 bool shows_certificate(const GateTrunk &one, const pjsip_transport *transport) {
@@ -496,26 +477,6 @@ void on_rejected(const pjsua_on_rejected_incoming_call_param *rejected) {
 }
 
 } // namespace
-
-GateTrunk::Network parse_network(const std::string &text) {
-    const std::size_t slash = text.find('/');
-    const std::string host = text.substr(0, slash);
-    GateTrunk::Network network{};
-    in_addr ipv4;
-    int longest = 128;
-    if (inet_pton(AF_INET, host.c_str(), &ipv4) == 1) {
-        network.address[10] = network.address[11] = 0xff;
-        std::copy_n(reinterpret_cast<const std::uint8_t *>(&ipv4), 4, network.address.begin() + 12);
-        longest = 32;
-    } else if (inet_pton(AF_INET6, host.c_str(), network.address.data()) != 1) {
-        throw std::invalid_argument("'" + text + "' is no network");
-    }
-    const int prefix = slash == std::string::npos ? longest : std::stoi(text.substr(slash + 1));
-    if (prefix < 0 || prefix > longest)
-        throw std::invalid_argument("'" + text + "' has no such prefix");
-    network.prefix = prefix + 128 - longest;
-    return network;
-}
 
 void install_gate(std::vector<GateTrunk> table, bool answer_strangers) {
     require_sip_thread();

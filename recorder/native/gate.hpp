@@ -19,18 +19,12 @@ namespace recorder {
 // All that it says must hold: one of the networks, where there are any; one of the certificate's names, where there are
 // any; the credentials, where there are any.
 struct GateTrunk {
-    struct Network {
-        Address address;
-        int prefix; // of 128 bits
-    };
     std::string name;
     std::vector<Network> networks;
     std::vector<std::string> certificates;
     std::optional<Credentials> credentials;
     int account_id = -1; // pjsua's, with its credentials and encryption towards us
 };
-
-GateTrunk::Network parse_network(const std::string &text); // throws std::invalid_argument
 
 // An INVITE of a trunk that was answered with an error before it could become a call.
 struct RefusedInvite {

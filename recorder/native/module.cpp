@@ -430,22 +430,17 @@ void bind_digits(nb::module_ &m) {
     m.def("log_to_stderr", &log_to_stderr, "level"_a);
 }
 
-Network network_of(const nb::bytes &address, unsigned prefix) {
-    return make_network(std::string(address.c_str(), address.size()), prefix);
-}
-
 void bind_transports(nb::module_ &m) {
-    using PeerEntry = std::tuple<nb::bytes, unsigned, int, bool>;
-    using NetworkEntry = std::pair<nb::bytes, unsigned>;
+    using PeerEntry = std::tuple<std::string, int, bool>;
     using NameEntry = std::tuple<int, std::string, unsigned>;
     m.def("install_paths", [](const std::vector<PeerEntry> &peers, int other_account,
-                              const std::vector<NetworkEntry> &local_networks, const std::vector<NameEntry> &names,
+                              const std::vector<std::string> &local_networks, const std::vector<NameEntry> &names,
                               const std::string &media_address, const std::string &public_media) {
         Paths paths{{}, other_account, {}, {}, media_address, public_media};
-        for (const auto &[address, prefix, account_id, behind_nat] : peers)
-            paths.peers.push_back({network_of(address, prefix), account_id, behind_nat});
-        for (const auto &[address, prefix] : local_networks)
-            paths.local.push_back(network_of(address, prefix));
+        for (const auto &[network, account_id, behind_nat] : peers)
+            paths.peers.push_back({parse_network(network), account_id, behind_nat});
+        for (const std::string &network : local_networks)
+            paths.local.push_back(parse_network(network));
         for (const auto &[transport_id, host, port] : names)
             paths.names.push_back({transport_id, host, port});
         const nb::gil_scoped_release release;

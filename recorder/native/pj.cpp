@@ -29,6 +29,14 @@ void add_header(pjsip_tx_data *tdata, std::string_view name, std::string_view va
     pjsip_msg_add_hdr(tdata->msg, reinterpret_cast<pjsip_hdr *>(header));
 }
 
+Address address_of(const pj_sockaddr &from) {
+    if (from.addr.sa_family == pj_AF_INET())
+        return mapped(reinterpret_cast<const std::uint8_t *>(&from.ipv4.sin_addr));
+    Address address;
+    std::copy_n(reinterpret_cast<const std::uint8_t *>(&from.ipv6.sin6_addr), address.size(), address.begin());
+    return address;
+}
+
 bool is_call_id(int call_id) { return call_id >= 0 && call_id < static_cast<int>(pjsua_var.ua_cfg.max_calls); }
 
 } // namespace recorder

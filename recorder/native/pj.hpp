@@ -4,6 +4,8 @@
 // and bridge slots are plain integers on both sides.
 #pragma once
 
+#include "network.hpp"
+
 #include <pjsua-lib/pjsua.h>
 #include <pjsua-lib/pjsua_internal.h>
 
@@ -24,6 +26,8 @@ void require_sip_thread();
 void require(pj_status_t status, const char *what);
 
 bool is_call_id(int call_id);
+
+Address address_of(const pj_sockaddr &address);
 
 // pjlib's strings and ours. What is viewed or borrowed has to outlive its use.
 inline std::string_view view(const pj_str_t &text) {

@@ -3,13 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
-#include <arpa/inet.h>
-
 namespace recorder {
 namespace {
 
 constexpr std::int64_t kSilence_s = 60;
-constexpr std::array<std::uint8_t, 12> kMapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
 template <std::size_t N> void put(std::array<char, N> &field, std::string_view text) {
     const std::size_t length = std::min(text.size(), N - 1);
@@ -18,15 +15,6 @@ template <std::size_t N> void put(std::array<char, N> &field, std::string_view t
 }
 
 } // namespace
-
-std::string to_text(const Address &address) {
-    char text[INET6_ADDRSTRLEN] = "";
-    if (std::equal(kMapped.begin(), kMapped.end(), address.begin()))
-        inet_ntop(AF_INET, address.data() + kMapped.size(), text, sizeof text);
-    else
-        inet_ntop(AF_INET6, address.data(), text, sizeof text);
-    return text;
-}
 
 void Strangers::note(const Address &from, Refusal reason, std::string_view method, std::string_view user_agent) {
     ++counts_[static_cast<std::size_t>(reason)];

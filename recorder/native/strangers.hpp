@@ -2,6 +2,8 @@
 // Pure: no pjproject. Its size is fixed: a flood from made-up addresses costs no memory.
 #pragma once
 
+#include "network.hpp"
+
 #include <array>
 #include <cstdint>
 #include <string>
@@ -9,9 +11,6 @@
 #include <vector>
 
 namespace recorder {
-
-// An IPv6 address, or an IPv4 one as RFC 4291, section 2.5.5.2, maps it.
-using Address = std::array<std::uint8_t, 16>;
 
 enum class Refusal { source, certificate, credentials, malformed };
 constexpr std::array<std::string_view, 4> kRefusalNames = {"source", "certificate", "credentials", "malformed"};
@@ -47,7 +46,5 @@ class Strangers {
     std::int64_t others_silent_until_ = 0;
     std::array<std::uint64_t, kRefusalNames.size()> counts_{};
 };
-
-std::string to_text(const Address &address);
 
 } // namespace recorder

@@ -13,26 +13,17 @@ namespace {
 
 Paths paths; // set once, before the first message
 
-bool holds(const Network &network, const pj_sockaddr_t *address) {
-    if (pj_sockaddr_get_addr_len(address) != network.bytes)
-        return false;
-    const auto *bytes = static_cast<const std::uint8_t *>(pj_sockaddr_get_addr(address));
-    const unsigned whole = network.prefix / 8, rest = network.prefix % 8;
-    if (std::memcmp(bytes, network.address.data(), whole) != 0)
-        return false;
-    const auto mask = static_cast<std::uint8_t>(0xff00u >> rest);
-    return rest == 0 || ((bytes[whole] ^ network.address[whole]) & mask) == 0;
-}
-
-const Peer *peer_at(const pj_sockaddr_t *address) {
+const Peer *peer_at(const pj_sockaddr &from) {
+    const Address address = address_of(from);
     const auto found = std::find_if(paths.peers.begin(), paths.peers.end(),
-                                    [address](const Peer &peer) { return holds(peer.network, address); });
+                                    [&address](const Peer &peer) { return holds(peer.network, address); });
     return found == paths.peers.end() ? nullptr : &*found;
 }
 
-bool is_outside(const pj_sockaddr_t *address) {
+bool is_outside(const pj_sockaddr &to) {
+    const Address address = address_of(to);
     return std::none_of(paths.local.begin(), paths.local.end(),
-                        [address](const Network &network) { return holds(network, address); });
+                        [&address](const Network &network) { return holds(network, address); });
 }
 
 bool is_transport_id(int id) {
@@ -87,7 +78,7 @@ bool wants_ipv6(const pjsip_rx_data *rdata) {
 
 // [sip] pjsua asks whose call it is that comes in, just before it makes the call.
 void find_account(const pjsip_rx_data *rdata, pjsua_acc_id *id) {
-    const Peer *peer = peer_at(&rdata->pkt_info.src_addr);
+    const Peer *peer = peer_at(rdata->pkt_info.src_addr);
     const int known = account_of_invite(); // a trunk may be known by more than its address
     const int account = known >= 0 ? known : peer != nullptr ? peer->account_id : paths.other_account;
     if (!pjsua_acc_is_valid(account))
@@ -176,7 +167,7 @@ void show_public_contact(pjsip_tx_data *tdata, const PublicName &name) {
 pj_status_t on_tx(pjsip_tx_data *tdata) {
     if (paths.names.empty() && paths.public_media.empty())
         return PJ_SUCCESS;
-    if (tdata->tp_info.transport == nullptr || !is_outside(&tdata->tp_info.dst_addr))
+    if (tdata->tp_info.transport == nullptr || !is_outside(tdata->tp_info.dst_addr))
         return PJ_SUCCESS;
     if (const PublicName *name = public_name(transport_id_of(tdata->tp_info.transport))) {
         if (tdata->msg->type == PJSIP_REQUEST_MSG) {
@@ -213,7 +204,7 @@ void believe_source(pjsip_rx_data *rdata) {
 }
 
 pj_bool_t on_rx_request(pjsip_rx_data *rdata) {
-    const Peer *peer = peer_at(&rdata->pkt_info.src_addr);
+    const Peer *peer = peer_at(rdata->pkt_info.src_addr);
     if (peer == nullptr || !peer->behind_nat)
         return PJ_FALSE;
     rdata->msg_info.via->rport_param = rdata->pkt_info.src_port; // RFC 3581, even where it was not asked for
@@ -225,7 +216,7 @@ pj_bool_t on_rx_request(pjsip_rx_data *rdata) {
 }
 
 pj_bool_t on_rx_response(pjsip_rx_data *rdata) {
-    const Peer *peer = peer_at(&rdata->pkt_info.src_addr);
+    const Peer *peer = peer_at(rdata->pkt_info.src_addr);
     const int code = rdata->msg_info.msg->line.status.code;
     if (peer != nullptr && peer->behind_nat && code > 100 && code < 300) // a 3xx names other places
         if (rdata->msg_info.cseq->method.id == PJSIP_INVITE_METHOD)
@@ -256,16 +247,6 @@ bool has_kind(const pjsip_uri *any, pjsip_transport_type_e type) {
 }
 
 } // namespace
-
-Network make_network(const std::string &address, unsigned prefix) {
-    if ((address.size() != 4 && address.size() != 16) || prefix > address.size() * 8)
-        throw std::invalid_argument("a network is 4 or 16 bytes and a prefix that fits");
-    Network network;
-    std::memcpy(network.address.data(), address.data(), address.size());
-    network.bytes = static_cast<unsigned>(address.size());
-    network.prefix = prefix;
-    return network;
-}
 
 void install_paths(Paths new_paths) {
     require_sip_thread();

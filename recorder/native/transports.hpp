@@ -2,21 +2,14 @@
 // to, our public address towards the outside, and the address that a far side behind a NAT really has.
 #pragma once
 
+#include "network.hpp"
+
 #include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 namespace recorder {
-
-struct Network {
-    std::array<std::uint8_t, 16> address{};
-    unsigned bytes = 0; // 4 or 16
-    unsigned prefix = 0;
-};
-
-// `address` is an IP address in network order: 4 or 16 bytes. Throws std::invalid_argument.
-Network make_network(const std::string &address, unsigned prefix);
 
 // A trunk's network: whose account its calls are, and whether what it says of its own addresses is to be believed.
 struct Peer {

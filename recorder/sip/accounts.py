@@ -11,11 +11,12 @@ import structlog
 
 from recorder import native
 from recorder.calls.dialing import Dialing
+from recorder.calls.targets import address_in
 from recorder.errors import StartError
 from recorder.settings import Settings, Trunk
 from recorder.settings_files import password
 from recorder.sip.leg import guarded
-from recorder.sip.transports import Transports, Way, address_of, networks
+from recorder.sip.transports import Transports, Way
 
 _log = structlog.get_logger()
 
@@ -67,12 +68,12 @@ class Accounts:
             native.assign_account(trunk.name, self._by_trunk[trunk.name].getId())
         native.install_paths(
             [
-                (address, prefix, self._by_trunk[trunk.name].getId(), trunk.behind_nat)
+                (str(network), self._by_trunk[trunk.name].getId(), trunk.behind_nat)
                 for trunk in self._settings.trunks
-                for address, prefix in networks(trunk.sources)
+                for network in trunk.sources
             ],
             self._own.getId(),
-            list(networks(sip.local_networks)),
+            [str(network) for network in sip.local_networks],
             transports.public_names,
             self._settings.media.address or "",
             self._settings.media.public_address or "",
@@ -110,7 +111,7 @@ class Accounts:
     def _trunk_of(self, dialing: Dialing) -> Trunk | None:
         if dialing.trunk is not None:
             return next((trunk for trunk in self._settings.trunks if trunk.name == dialing.trunk), None)
-        address = address_of(dialing.target)
+        address = address_in(dialing.target)
         if address is None:
             return None
         return next(

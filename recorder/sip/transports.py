@@ -5,19 +5,17 @@ Owned by the sip thread.
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 import pjsua2 as pj
 
+from recorder.calls.targets import address_in, transport_of
 from recorder.errors import StartError
 from recorder.settings import Listener, Settings
-from recorder.settings_checks import transport_of
 
 _KINDS = {
     ("udp", 4): pj.PJSIP_TRANSPORT_UDP,
@@ -29,7 +27,6 @@ _KINDS = {
 }
 # Forward secrecy and authenticated encryption only (RFC 9325, section 4.2); what TLS 1.3 has is all of that kind.
 _CIPHERS = (0xC02B, 0xC02C, 0xCCA9, 0xC02F, 0xC030, 0xCCA8)
-_HOST = re.compile(r"sips?:(?:[^@]*@)?(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[^:;?>]+))", re.IGNORECASE)
 _SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -102,7 +99,7 @@ class Transports:
         Of several it is the one bound to the address that the kernel would send from, then one bound to all addresses,
         then the first. A host name is looked up in the family of the first listener of its transport.
         """
-        target = address_of(uri)
+        target = address_in(uri)
         fitting = [bound for bound in self._bound if bound.settings.transport == transport_of(uri)]
         if target is not None:
             fitting = [bound for bound in fitting if bound.address.version == target.version]
@@ -136,21 +133,6 @@ class Transports:
             config.ciphers.append(cipher)
         config.verifyServer = tls.verify_server
         config.verifyClient = config.requireClientCert = tls.verify_client
-
-
-def networks(listed: Any) -> Iterator[tuple[bytes, int]]:
-    """Networks as the native part takes them: address in network order, prefix length."""
-    for network in listed:
-        yield network.network_address.packed, network.prefixlen
-
-
-def address_of(uri: str) -> IPv4Address | IPv6Address | None:
-    """The address in a SIP URI; None for a host name."""
-    found = _HOST.match(uri)
-    try:
-        return ip_address(found["ipv6"] or found["name"]) if found else None
-    except ValueError:
-        return None
 
 
 def _source_towards(target: IPv4Address | IPv6Address | None) -> IPv4Address | IPv6Address | None:
