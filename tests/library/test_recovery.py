@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -46,7 +47,7 @@ def test_a_missing_folder_is_named(folder: Path) -> None:
         find_unfinished(folder / "gone")
 
 
-@pytest.mark.parametrize("ending", [".part", ".wav.part", ".wav", ".json", ""])
+@pytest.mark.parametrize("ending", [".part", ".wav.part", ".wav", ".flac", ".opus.part", ".json", ""])
 def test_every_file_of_a_recording_tells_its_name(ending: str) -> None:
     name = RecordingName("a.b", "c.d", 1, "E")
     assert recording_name(Path(f"/r/a.b~c.d~1~E{ending}")) == name
@@ -96,6 +97,64 @@ def test_a_manifest_is_made_from_the_audio_alone(folder: Path, make_call: CallMa
     assert (manifest.samples, manifest.bytes, manifest.sha256) == (4000, file.bytes, file.sha256)
     assert (manifest.format.sample_rate_hz, manifest.format.encoding) == (8000, "pcm_s16le")
     assert manifest.sha256 == hashlib.sha256(file.path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "file_format", "subtype", "container", "encoding"),
+    [
+        (".wav", "WAV", "ULAW", "wav", "pcm_mulaw"),
+        (".wav", "RF64", "PCM_16", "wav", "pcm_s16le"),
+        (".flac", "FLAC", "PCM_16", "flac", "flac"),
+        (".opus", "OGG", "OPUS", "ogg", "opus"),
+    ],
+)
+def test_a_recording_of_any_format_is_taken_up_with_what_it_says_of_itself(
+    folder: Path, index: Index, make_call: CallMaker, suffix: str, file_format: str, subtype: str,
+    container: str, encoding: str
+) -> None:  # fmt: skip
+    call = make_call(group="a.b")
+    path = folder / (call.name.stem + suffix)
+    with soundfile.SoundFile(path, "w", 8000, 2, subtype, format=file_format) as sound:
+        sound.date = "2023-11-14T22:13:21.500Z"
+        sound.comment = "calling=302105550100 called=80%2001 encoding=ulaw"
+        sound.write(np.zeros((4000, 2), np.int16))
+    report = reindex(folder, index)
+    assert (report.recordings, report.cdrs, report.manifests, report.problems) == (1, 1, 1, [])
+    manifest = Manifest.read(folder / f"{call.name.stem}.json")
+    assert manifest.file_name == path.name
+    assert (manifest.samples, manifest.duration_s) == (4000, 0.5)
+    assert manifest.format == AudioFormat(container=container, channels=2, encoding=encoding)  # type: ignore[arg-type]
+    assert (manifest.parties.calling, manifest.parties.called) == ("302105550100", "80 01")
+    assert manifest.answered_ms == 1_700_000_001_500
+    assert index.get(call.name.dialog_id).file_name == path.name
+    [cdr] = index.search_cdrs(Filters()).entries
+    assert (cdr["file"], cdr["calling"], cdr["answered_ms"]) == (path.name, "302105550100", 1_700_000_001_500)
+    again = reindex(folder, index)
+    assert (again.recordings, again.manifests, again.problems) == (0, 0, [])
+
+
+def test_the_manifest_of_another_format_is_no_manifest_of_it(folder: Path, index: Index, make_call: CallMaker) -> None:
+    call = make_call()
+    manifest = keep(call, folder)
+    (folder / f"{call.name.stem}.flac").write_bytes(b"fLaC")
+    report = reindex(folder, index)
+    assert [entry.file_name for entry in index.search(Filters()).entries] == [manifest.file_name]
+    assert len(report.problems) == 1
+    assert ".flac: beside it is the manifest of" in report.problems[0]
+
+
+def test_what_an_interrupted_encoding_left_goes_once_its_part_has_gone(
+    folder: Path, index: Index, make_call: CallMaker
+) -> None:
+    done, running = make_call(), make_call()
+    leftover, busy = folder / f"{done.name.stem}.flac.tmp", folder / f"{running.name.stem}.opus.tmp"
+    foreign = folder / "somebody's.flac.tmp"
+    for path in (leftover, busy, foreign, folder / f"{running.name.stem}.opus.part"):
+        path.write_bytes(b"x")
+    reindex(folder, index)
+    assert not leftover.exists()
+    assert busy.exists()
+    assert foreign.exists()
 
 
 def test_reindex_enters_what_the_index_lacks_once(folder: Path, index: Index, make_call: CallMaker) -> None:
