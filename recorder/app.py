@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 from aiohttp.web import AppRunner
 
-from recorder import __version__, log, native, settings_files
+from recorder import __version__, keys, log, native, settings_files
 from recorder.calls.admission import DRAINING
 from recorder.calls.events import Invite
 from recorder.calls.health import Health
@@ -28,6 +28,7 @@ from recorder.errors import RecorderError, StartError
 from recorder.exchange import Exchange, Watched
 from recorder.library.index import Index
 from recorder.library.keeper import EndedCall, Keeper
+from recorder.library.ledger import Ledger, enroll
 from recorder.library.manifest import AudioFormat
 from recorder.library.recovery import find_unfinished, recording_name, recovered_manifest, reindex
 from recorder.media.part_file import repair
@@ -74,22 +75,33 @@ def recover(settings: Settings) -> Recovery:
     """Repair what a crash left unfinished, and index what the index does not know.
 
     Raises:
-        StorageError: the folder or the index cannot be used.
+        StorageError: the folder, the ledger or the index cannot be used.
+        KeyMaterialError: a key that is configured cannot be.
     """
     folder = settings.recording.folder
     found = Recovery()
-    for part in find_unfinished(folder):
-        try:
-            written = repair(part, settings.media.clock_rate_hz)
-            audio = AudioFormat.of(written.file_format, written.sample_rate_hz)
-            recovered_manifest(recording_name(part), written, audio, tags=written.tags).write(folder)
-            found.repaired += 1
-        except (RecorderError, ValueError, OSError) as error:
-            found.failed.append(f"{part}: {error}")
-    with contextlib.closing(Index(settings.index_path)) as index:
-        report = reindex(folder, index)
-    found.indexed = report.recordings
-    found.failed += report.problems
+    signer = keys.signer(settings)
+    unfinished = find_unfinished(folder)
+    with (
+        contextlib.closing(Index(settings.index_path)) as index,
+        contextlib.closing(Ledger(folder, signer, index.ledger_head())) as ledger,
+    ):
+        for part in unfinished:
+            try:
+                written = repair(part, settings.media.clock_rate_hz)
+                audio = AudioFormat.of(written.file_format, written.sample_rate_hz)
+                manifest = recovered_manifest(recording_name(part), written, audio, tags=written.tags)
+                manifest.signed(signer).write(folder)
+                found.repaired += 1
+            except (RecorderError, ValueError, OSError) as error:
+                found.failed.append(f"{part}: {error}")
+        report = reindex(folder, index, signer=signer)
+        found.indexed = report.recordings
+        found.failed += report.problems
+        found.failed += [ledger.broken] if ledger.broken else []
+        found.failed += enroll(folder, ledger)
+        if ledger.head is not None:
+            index.remember_ledger(ledger.head)
     return found
 
 
@@ -135,7 +147,9 @@ class _Recorder:
             metrics.recordings.labels("recovered").inc(found.repaired)
         index = Index(settings.index_path)
         stack.callback(index.close)
-        keeper = Keeper(index, self._folder, metrics)
+        ledger = Ledger(self._folder, keys.signer(settings), index.ledger_head())
+        stack.callback(ledger.close)
+        keeper = Keeper(index, self._folder, metrics, ledger=ledger)
         keeper.start()
         stack.callback(keeper.stop, _FINISH_S)
 

@@ -50,7 +50,7 @@ def check_config(path: Path) -> None:
     loaded = settings.load(path)
     if problems := settings_files.problems(loaded):
         raise SettingsError(problems, str(path))
-    for warning in settings.warnings(loaded):
+    for warning in settings.warnings(loaded) + settings_files.warnings(loaded):
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{path}: correct")
 
@@ -170,3 +170,39 @@ def recover(path: Path) -> None:
     for line in found.failed:
         click.echo(line, err=True)
     sys.exit(1 if found.failed else 0)
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar="[NAME|DIALOG_ID]...")
+@click.option("--config", "config", type=_FILE, help="The configuration file of the recorder.")
+@click.option("--folder", type=_FOLDER, help="The recordings' folder, where there is no configuration.")
+@click.option("--public-key", "public_keys", type=_FILE, multiple=True, help="What to check signatures with.")
+@click.option("--head", metavar="LINE:SHA256", help="A last line of the ledger that an earlier run printed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def verify(names: tuple[str, ...], **given: Any) -> None:
+    """Check recordings against their manifests, the ledger and the index: all of them, or those that are named.
+
+    It may run beside the recorder, and anywhere with a copy of the folder and the public key. Exit code 0 only if all
+    is right.
+    """
+    from recorder import verify_command
+
+    sys.exit(verify_command.run(verify_command.Options(names=names, **given)))
+
+
+@main.group()
+def keys() -> None:
+    """Make keys and change them."""
+
+
+@keys.command("new-signing")
+@click.argument("path", type=_FILE, metavar="FILE")
+def new_signing(path: Path) -> None:
+    """Make a key pair for signatures: the private key in FILE, the public one in FILE.pub.
+
+    Name FILE in recording.signing_key_file, and take FILE.pub to where recordings are to be verified.
+    """
+    from recorder.signing import make_pair
+
+    public_path, key_id = make_pair(path)
+    click.echo(f"{path}: private key; {public_path}: public key, to check what the private one signs; id {key_id}")

@@ -61,6 +61,13 @@ class StorageError(RecorderError):
     title = "Storage unavailable"
 
 
+class KeyMaterialError(RecorderError):
+    """A key that is missing, cannot be read or does not fit. The text names its id or file, never its value."""
+
+    http_status = 503
+    title = "Key unavailable"
+
+
 class NotFoundError(RecorderError):
     """There is no such call or recording."""
 

@@ -443,6 +443,7 @@ class Recording(_Section):
     block_ms: Annotated[int, Field(ge=20, le=1000)] = 400
     disk_floor_mb: Annotated[int, Field(ge=0)] = 512
     when_disk_full: Literal["connect", "refuse"] = "connect"
+    signing_key_file: FilePath | None = None
 
 
 class Redaction(_Section):
@@ -574,6 +575,9 @@ def _with_absolute_paths(settings: Settings, base: Path) -> tuple[Settings | Non
             return path
 
     recording = recording.model_copy(update={"folder": absolute(recording.folder, "recording", "folder")})
+    if recording.signing_key_file is not None:
+        key_file = absolute(recording.signing_key_file, "recording", "signing_key_file")
+        recording = recording.model_copy(update={"signing_key_file": key_file})
     if library.index is not None:
         library = library.model_copy(update={"index": absolute(library.index, "library", "index")})
     tls = settings.sip.tls

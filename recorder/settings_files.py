@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ssl
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
+from recorder.errors import KeyMaterialError
 from recorder.settings import Credentials, Digest, Settings, Tls
+from recorder.signing import Signer
 
 
 def problems(settings: Settings) -> list[str]:
@@ -20,7 +24,31 @@ def problems(settings: Settings) -> list[str]:
                 text = f"{secret.password_file} is empty; its first line is the password"
             if text is not None:
                 found.append(f"trunks.{position}.{key}.password_file: {text}")
+    return found + _of_keys(settings)
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What is not wrong with the files and surely not meant: secrets that others can read."""
+    return [
+        f"{key}: {path} can be read by other users of this machine; chmod 600 {path}"
+        for key, path in _secret_files(settings)
+        if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
+    ]
+
+
+def _of_keys(settings: Settings) -> list[str]:
+    found = []
+    if (path := settings.recording.signing_key_file) is not None:
+        try:
+            Signer.load(path)
+        except KeyMaterialError as error:
+            found.append(f"recording.signing_key_file: {error}")
     return found
+
+
+def _secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
+    if (path := settings.recording.signing_key_file) is not None:
+        yield "recording.signing_key_file", path
 
 
 def password(credentials: Credentials | Digest) -> str:

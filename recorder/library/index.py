@@ -16,8 +16,9 @@ from sqlalchemy import Connection, func, insert, select
 
 from recorder.errors import NotFoundError, StorageError
 from recorder.library.database import BUSY_TIMEOUT_S, BusyError, Database, EntryError, translated
+from recorder.library.ledger import Head
 from recorder.library.manifest import Manifest
-from recorder.library.schema import CDRS, RECORDINGS, USAGE
+from recorder.library.schema import CDRS, LEDGER, RECORDINGS, USAGE
 from recorder.library.search import (
     Filters,
     Page,
@@ -37,6 +38,7 @@ _to_json = json.JSONEncoder(default=str).encode
 _INSERT_RECORDINGS = insert(RECORDINGS)
 _INSERT_CDRS = insert(CDRS)
 _INSERT_USAGE = insert(USAGE)
+_SET_LEDGER = insert(LEDGER).prefix_with("OR REPLACE")
 
 IndexEntry = tuple[Mapping[str, Any] | None, Manifest | None]
 
@@ -72,8 +74,8 @@ class Index:
         """Add one ended call; as `add_calls`."""
         self.add_calls([(cdr, recording)])
 
-    def add_calls(self, batch: Sequence[IndexEntry]) -> None:
-        """Add ended calls in one durable transaction: all of them, or none.
+    def add_calls(self, batch: Sequence[IndexEntry], ledger_head: Head | None = None) -> None:
+        """Add ended calls in one durable transaction: all of them, or none; `ledger_head` is remembered with them.
 
         A CDR has the keys of `recorder.calls.cdr.CallDetailRecord`; either half of an entry may be None. A recording
         adds its row and one entry to the usage ledger. Raises EntryError when an entry cannot be taken (a file name
@@ -92,6 +94,25 @@ class Index:
                 connection.execute(_INSERT_CDRS, cdrs)
             if kept:
                 connection.execute(_INSERT_USAGE, kept)
+            if ledger_head is not None:
+                connection.execute(_SET_LEDGER, _ledger_row(ledger_head))
+
+    def remember_ledger(self, head: Head) -> None:
+        """Remember the ledger's end, durably. Raises StorageError."""
+        with self._transaction("remember the ledger's end") as connection:
+            connection.execute(_SET_LEDGER, _ledger_row(head))
+
+    def ledger_head(self) -> Head | None:
+        """The end of the ledger as it was last remembered."""
+        with self._reading("look up the ledger's end") as connection:
+            row = connection.execute(select(LEDGER.c.line, LEDGER.c.offset, LEDGER.c.sha256)).first()
+        return Head(*row) if row else None
+
+    def fingerprints(self) -> dict[str, tuple[int, str]]:
+        """Size and SHA-256 of every recording, by its file name."""
+        columns = (RECORDINGS.c.file_name, RECORDINGS.c.bytes, RECORDINGS.c.sha256)
+        with self._reading("list the recordings") as connection:
+            return {name: (size, sha256) for name, size, sha256 in connection.execute(select(*columns))}
 
     def add_access(self, kind: str, who: str, at_ms: int, recording: RecordingEntry) -> None:
         """Enter in the usage ledger, durably, that `who` was handed `recording` (`kind`: playback, export …)."""
@@ -235,6 +256,10 @@ def _cdr_row(cdr: Mapping[str, Any]) -> dict[str, Any]:
     row["recorded"] = int(cdr["recorded"])
     row["details"] = _to_json(cdr["details"])
     return row
+
+
+def _ledger_row(head: Head) -> dict[str, Any]:
+    return {"id": 1, "line": head.line, "offset": head.offset, "sha256": head.sha256}
 
 
 def _kept_row(manifest: Manifest) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from recorder import threads
 from recorder.errors import StorageError
 from recorder.library.database import EntryError
 from recorder.library.index import Index
-from recorder.library.manifest import Manifest, WrittenFile
+from recorder.library.ledger import Ledger
+from recorder.library.manifest import Manifest, WrittenFile, encoded
 from recorder.library.recovery import recording_name, recovered_manifest
 from recorder.library.spill import write_spill
 from recorder.metrics import Metrics
@@ -75,17 +76,22 @@ class Keeper:
 
     The queue has no bound, since a call's end must not be refused; past `alarm_depth` it says so in the log, and its
     depth is a metric. `folder` is where recordings are; CDRs that never reached the index are left there by `stop`.
+    `ledger`, if there is one, gets a line for each recording before the index knows of it.
     """
 
-    def __init__(self, index: Index, folder: Path, metrics: Metrics, alarm_depth: int = 500) -> None:
+    def __init__(
+        self, index: Index, folder: Path, metrics: Metrics, alarm_depth: int = 500, ledger: Ledger | None = None
+    ) -> None:
         self._index = index
         self._folder = folder
         self._metrics = metrics
         self._alarm_depth = alarm_depth
+        self._ledger = ledger
         self._to_file: queue.SimpleQueue[EndedCall | None] = queue.SimpleQueue()
         self._to_index: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         # Owned by the index thread, and by `stop` once that has ended.
         self._waiting: list[_Entry] = []
+        self._in_ledger = 0  # how many of the first of these have their line
         self._unfiled: dict[int, EndedCall] = {}
         self._depth = 0
         self._alarmed = False
@@ -169,6 +175,8 @@ class Keeper:
         if file is None:
             return self._failed(call)
         manifest = self._manifest(call, file)
+        if self._ledger is not None:
+            manifest = manifest.signed(self._ledger.signer)
         written = self._persist("manifest", lambda: manifest.write(file.path.parent), call.cdr)
         self._metrics.recordings.labels("kept").inc()
         self._metrics.recorded.inc(manifest.duration_s)
@@ -207,6 +215,7 @@ class Keeper:
             open_for_more = open_for_more and self._gather()
             try:
                 if self._waiting:
+                    self._enter_in_ledger(self._waiting[:BATCH_CALLS])
                     self._write(self._waiting[:BATCH_CALLS])
                 back_off_s = INDEX_BACK_OFF_S
             except StorageError as error:
@@ -239,10 +248,25 @@ class Keeper:
             pass
         return True
 
+    def _enter_in_ledger(self, batch: list[_Entry]) -> None:
+        """Write the lines of `batch`, the head of `_waiting`, once. Raises StorageError."""
+        if self._ledger is None:
+            return
+        # A recording whose manifest could not be written gets both from the next start.
+        kept = [
+            (entry.manifest, encoded(entry.manifest))
+            for entry in batch[self._in_ledger :]
+            if entry.manifest is not None and entry.on_disk
+        ]
+        if kept:
+            self._ledger.append(kept)
+        self._in_ledger = len(batch)
+
     def _write(self, batch: list[_Entry]) -> None:
         """Write `batch`, the head of `_waiting`, and drop it from there. Raises StorageError; then the rest is left."""
         try:
-            self._index.add_calls([(entry.cdr, entry.manifest) for entry in batch])
+            ledger_head = self._ledger.head if self._ledger is not None else None
+            self._index.add_calls([(entry.cdr, entry.manifest) for entry in batch], ledger_head)
         except EntryError as error:
             if len(batch) > 1:
                 for entry in batch:
@@ -253,6 +277,7 @@ class Keeper:
         for entry in batch:
             self._metrics.finish.observe(now - entry.ended_monotonic)
         del self._waiting[: len(batch)]
+        self._in_ledger = max(0, self._in_ledger - len(batch))
         with self._state:
             self._depth -= len(batch)
             self._alarmed = self._alarmed and self._depth > self._alarm_depth // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -13,9 +14,11 @@ from recorder.errors import StorageError
 from recorder.file_format import SUFFIXES, Container, FileFormat, suffix_of
 from recorder.identifiers import RecordingName
 from recorder.library.durable import write_atomically
+from recorder.signing import Signature, Signer
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_SUFFIX = ".json"
+SIGNED_AS = "recorder manifest 1"
 
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -213,6 +216,7 @@ class Manifest(_Part):
     dropped_samples: Count = 0
     recovered: bool = False
     cdr: dict[str, Any] | None = None
+    signature: Signature | None = None
 
     @model_validator(mode="after")
     def _named_after_its_parts(self) -> Manifest:
@@ -228,8 +232,15 @@ class Manifest(_Part):
     def write(self, folder: Path) -> Path:
         """Write the manifest into `folder`, durably and in one step; returns its path. Raises StorageError."""
         path = self.path_in(folder)
-        write_atomically(path, self.model_dump_json(indent=1).encode() + b"\n")
+        write_atomically(path, encoded(self))
         return path
+
+    def signed(self, signer: Signer | None) -> Manifest:
+        """Sign all of it but the signature; without a signer nothing is signed."""
+        if signer is None:
+            return self
+        content = json.loads(self.model_dump_json(exclude={"signature"}))
+        return self.model_copy(update={"signature": signer.sign(SIGNED_AS, content)})
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -245,6 +256,11 @@ class Manifest(_Part):
         if path != manifest.path_in(path.parent):
             raise StorageError(f"{path}: the manifest of another recording, {manifest.file_name}")
         return manifest
+
+
+def encoded(manifest: Manifest) -> bytes:
+    """The content of the manifest's file."""
+    return manifest.model_dump_json(indent=1).encode() + b"\n"
 
 
 def manifest_path(recording: Path) -> Path:

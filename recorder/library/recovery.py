@@ -38,6 +38,7 @@ from recorder.library.manifest import (
     manifest_path,
 )
 from recorder.library.spill import find_spills, read_spill
+from recorder.signing import Signer
 from recorder.tags import Tags
 
 _log = structlog.get_logger()
@@ -127,13 +128,13 @@ def manifest_from_audio(path: Path) -> Manifest:
     return recovered_manifest(name, CommittedFile(path, samples, size, sha256), audio, tags=tags)
 
 
-def reindex(folder: Path, index: Index, settled_s: float = 0) -> ReindexReport:
+def reindex(folder: Path, index: Index, settled_s: float = 0, signer: Signer | None = None) -> ReindexReport:
     """Enter in the index every recording in `folder` that it lacks, with its CDR and its usage entry.
 
-    Makes the manifest of a recording that has none first, and takes in the CDRs that an earlier process had to leave
-    behind. One file that cannot be used is a line in the report's `problems`, and the rest goes on. Beside a running
-    recorder give `settled_s`: files written to less than so many seconds ago are left to it. Raises StorageError when
-    the folder or the index as a whole cannot be used.
+    Makes the manifest of a recording that has none first (signed, with a `signer`), and takes in the CDRs that an
+    earlier process had to leave behind. One file that cannot be used is a line in the report's `problems`, and the rest
+    goes on. Beside a running recorder give `settled_s`: files written to less than so many seconds ago are left to it.
+    Raises StorageError when the folder or the index as a whole cannot be used.
     """
     report = ReindexReport()
     # First: a CDR that was kept says more than the one made for a recovered recording.
@@ -153,7 +154,7 @@ def reindex(folder: Path, index: Index, settled_s: float = 0) -> ReindexReport:
         try:
             if path.stat().st_mtime_ns > before_ns:
                 continue
-            manifest = _checked(path) if has_manifest else _made(path, folder, report)
+            manifest = _checked(path) if has_manifest else _made(path, folder, report, signer)
         except (StorageError, OSError) as error:
             _note(report, str(error))
             continue
@@ -230,8 +231,8 @@ def _checked(path: Path) -> Manifest:
     return manifest
 
 
-def _made(path: Path, folder: Path, report: ReindexReport) -> Manifest:
-    manifest = manifest_from_audio(path)
+def _made(path: Path, folder: Path, report: ReindexReport, signer: Signer | None) -> Manifest:
+    manifest = manifest_from_audio(path).signed(signer)
     manifest.write(folder)
     report.manifests += 1
     return manifest

@@ -92,7 +92,19 @@ _VERSION_1 = (
     "CREATE TABLE probe (id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL)",
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+# The end of the ledger when a recording was last entered, so that a ledger that is cut is found: one row.
+_VERSION_2 = (
+    """
+    CREATE TABLE ledger (
+        id INTEGER PRIMARY KEY,
+        line INTEGER NOT NULL,
+        offset INTEGER NOT NULL,
+        sha256 TEXT NOT NULL
+    )
+    """,
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
 SCHEMA_VERSION = len(STEPS)
 
 
@@ -111,6 +123,7 @@ CDRS = _table(
     " a_sip_call_id b_sip_call_id recorded file details",
 )
 USAGE = _table("usage", "id kind who at_ms seconds bytes group_id account_id file_name")
+LEDGER = _table("ledger", "id line offset sha256")
 
 
 def bring_up_to_date(connection: Connection, path: Path) -> None:

@@ -15,6 +15,7 @@ from recorder.errors import StorageError
 from recorder.library import database, keeper
 from recorder.library.index import Index
 from recorder.library.keeper import EndedCall, Keeper
+from recorder.library.ledger import Head
 from recorder.library.manifest import CommittedFile, Manifest, manifest_path
 from recorder.library.recovery import reindex
 from recorder.library.search import Filters
@@ -127,12 +128,12 @@ def test_no_row_precedes_its_file_and_manifest(
     add_calls = index.add_calls
     missing: list[str] = []
 
-    def checked(batch: Any) -> None:
+    def checked(batch: Any, ledger_head: Head | None) -> None:
         for _, manifest in batch:
             audio = folder / manifest.file_name
             if not audio.exists() or Manifest.read(manifest_path(audio)).sha256 != manifest.sha256:
                 missing.append(manifest.file_name)
-        add_calls(batch)
+        add_calls(batch, ledger_head)
 
     monkeypatch.setattr(index, "add_calls", checked)
     calls = [make_call(samples=80) for _ in range(60)]
@@ -150,11 +151,11 @@ def test_waiting_calls_share_a_transaction(
     sizes: list[int] = []
     first_is_in, go_on = threading.Event(), threading.Event()
 
-    def slow(batch: Any) -> None:
+    def slow(batch: Any, ledger_head: Head | None) -> None:
         sizes.append(len(batch))
         first_is_in.set()
         assert go_on.wait(WAIT_S)
-        add_calls(batch)
+        add_calls(batch, ledger_head)
 
     monkeypatch.setattr(index, "add_calls", slow)
     running.submit(unrecorded(make_call()))
@@ -375,10 +376,10 @@ def test_submit_never_waits_for_the_index(
     in_index = threading.Event()
     add_calls = index.add_calls
 
-    def stuck(batch: Any) -> None:
+    def stuck(batch: Any, ledger_head: Head | None) -> None:
         in_index.set()
         assert go_on.wait(WAIT_S)
-        add_calls(batch)
+        add_calls(batch, ledger_head)
 
     monkeypatch.setattr(index, "add_calls", stuck)
     running.submit(unrecorded(make_call()))

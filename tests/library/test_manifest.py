@@ -39,7 +39,7 @@ def test_the_manifest_on_disk_has_the_documented_keys(folder: Path, make_call: C
             "sha256",
         ),
         *("started_ms", "answered_ms", "ended_ms", "parties", "legs", "gaps", "redactions", "dropped_samples"),
-        *("recovered", "cdr", "call_duration_s", "redaction_mode", "joins", "tones_removed"),
+        *("recovered", "cdr", "signature", "call_duration_s", "redaction_mode", "joins", "tones_removed"),
     }
     assert content["format"] == {
         "container": "wav",
