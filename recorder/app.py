@@ -21,11 +21,13 @@ from aiohttp.web import AppRunner
 
 from recorder import __version__, keys, log, native, settings_files
 from recorder.calls.admission import DRAINING
+from recorder.calls.control_shapes import Shapes
 from recorder.calls.events import Invite
 from recorder.calls.health import Health
 from recorder.calls.routing import probed_targets
 from recorder.errors import RecorderError, StartError
 from recorder.exchange import Exchange, Watched
+from recorder.library.audit import AuditEntry, AuditTrail, restore
 from recorder.library.index import Index
 from recorder.library.keeper import EndedCall, Keeper
 from recorder.library.ledger import Ledger, enroll
@@ -35,6 +37,7 @@ from recorder.media.part_file import repair
 from recorder.media.recording import Recording
 from recorder.media.writer import Writer
 from recorder.metrics import Metrics
+from recorder.operators import Operators
 from recorder.session import Services
 from recorder.settings import Settings
 from recorder.sip.endpoint import Endpoint
@@ -98,6 +101,7 @@ def recover(settings: Settings) -> Recovery:
         report = reindex(folder, index, signer=signer)
         found.indexed = report.recordings
         found.failed += report.problems
+        restore(folder, index)
         found.failed += [ledger.broken] if ledger.broken else []
         found.failed += enroll(folder, ledger)
         if ledger.head is not None:
@@ -114,8 +118,8 @@ class _Recorder:
 
     async def run(self) -> None:
         with contextlib.ExitStack() as stack:
-            index, exchange, endpoint = self._start(stack)
-            web = await self._start_web(index, exchange, endpoint)
+            index, audit, exchange, endpoint = self._start(stack)
+            web = await self._start_web(index, audit, exchange, endpoint)
             watch = asyncio.create_task(self._watch(exchange, endpoint))
             try:
                 self._listen_for_signals()
@@ -132,7 +136,7 @@ class _Recorder:
                 await web.cleanup()
         _log.info("stopped")
 
-    def _start(self, stack: contextlib.ExitStack) -> tuple[Index, Exchange, Endpoint]:
+    def _start(self, stack: contextlib.ExitStack) -> tuple[Index, AuditTrail, Exchange, Endpoint]:
         """Start what has a thread or a file, each with its end on `stack`."""
         settings, metrics = self._settings, self._metrics
         _check_folder(self._folder)
@@ -147,6 +151,11 @@ class _Recorder:
             metrics.recordings.labels("recovered").inc(found.repaired)
         index = Index(settings.index_path)
         stack.callback(index.close)
+        audit = AuditTrail(index, self._folder, metrics)
+        audit.start()
+        stack.callback(audit.stop, _FINISH_S)
+        audit.enter(AuditEntry("recorder", "begin", note=__version__))
+        stack.callback(lambda: audit.enter(AuditEntry("recorder", "end")))
         ledger = Ledger(self._folder, keys.signer(settings), index.ledger_head())
         stack.callback(ledger.close)
         keeper = Keeper(index, self._folder, metrics, ledger=ledger)
@@ -183,15 +192,20 @@ class _Recorder:
         targets = probed_targets(settings)
         health = Health({key: interval_s for key, (_, interval_s) in targets.items()}, time.monotonic())
         transparency = Transparency(settings, metrics)
-        exchange = Exchange(Services(settings, endpoint, writer, keeper, metrics, health, transparency, ended))
+        shapes = Shapes(settings.redaction)
+        exchange = Exchange(
+            Services(
+                settings, endpoint, writer, keeper, metrics, health, transparency, shapes, audit.enter, ended=ended
+            )
+        )
         endpoint.start()
         prober = Prober(endpoint, health, {key: uri for key, (uri, _) in targets.items()}, metrics.target_up)
         endpoint.post(prober.begin)
         stack.callback(endpoint.stop)
         metrics.legs_live.set_function(native.call_count)
-        return index, exchange, endpoint
+        return index, audit, exchange, endpoint
 
-    async def _start_web(self, index: Index, exchange: Exchange, endpoint: Endpoint) -> AppRunner:
+    async def _start_web(self, index: Index, audit: AuditTrail, exchange: Exchange, endpoint: Endpoint) -> AppRunner:
         settings, metrics = self._settings, self._metrics
 
         async def live_calls() -> list[dict[str, Any]]:
@@ -208,6 +222,8 @@ class _Recorder:
             http=settings.http,
             metrics=metrics,
             live_calls=live_calls,
+            control=Operators(endpoint, exchange),
+            audit=audit.enter,
             readiness={
                 "sip": sip_bound,
                 "index": index_check(index),

@@ -146,14 +146,16 @@ def doctor() -> None:
     show_default=True,
     help="What it may do.",
 )
-def token(name: str, role: str) -> None:
+@click.option("--may", multiple=True, type=click.Choice(["control"]), help="A right that no role brings along.")
+def token(name: str, role: str, may: tuple[str, ...]) -> None:
     """Make an API token: shown once here; only its hash goes into the configuration."""
     from recorder.web.tokens import new_token
 
     secret, digest = new_token()
     click.echo(secret)
     click.echo("Add to http.tokens in the configuration:", err=True)
-    click.echo(f"  - {{name: {name}, role: {role}, sha256: {digest}}}", err=True)
+    rights = f", may: [{', '.join(may)}]" if may else ""
+    click.echo(f"  - {{name: {name}, role: {role}{rights}, sha256: {digest}}}", err=True)
 
 
 @main.command()

@@ -54,6 +54,14 @@ class AdmissionError(RecorderError):
     title = "Service unavailable"
 
 
+class NotAnsweringError(RecorderError):
+    """Whoever has to carry the request out did not come to it in time."""
+
+    sip_status = 503
+    http_status = 503
+    title = "Not answering"
+
+
 class StorageError(RecorderError):
     """A file or the index could not be written or read."""
 
@@ -74,6 +82,14 @@ class NotFoundError(RecorderError):
     sip_status = 481
     http_status = 404
     title = "Not found"
+
+
+class ConflictError(RecorderError):
+    """A request that does not fit how things stand now: a step that is not muted, a call that is ending."""
+
+    sip_status = 481
+    http_status = 409
+    title = "Conflict"
 
 
 class InvalidRequestError(RecorderError):

@@ -16,11 +16,13 @@ from recorder import native
 from recorder.calls.admission import Admission, Refusal, Room
 from recorder.calls.cdr import CallDetailRecord
 from recorder.calls.events import CallAdmitted, CallRefused, Direction, HangUpRequested, Invite, Side
+from recorder.calls.recording_control import Control, Operator
 from recorder.calls.routing import Decision, Identity, Router
 from recorder.calls.termination import of_refusal
 from recorder.calls.transfer import Replaced, replaced
-from recorder.errors import InvalidRequestError, RecorderError
+from recorder.errors import InvalidRequestError, NotFoundError, RecorderError
 from recorder.identifiers import new_dialog_id
+from recorder.library.audit import AuditEntry
 from recorder.session import Services, Session
 from recorder.sip.leg import Leg
 
@@ -106,6 +108,38 @@ class Exchange:
     def live(self) -> list[dict[str, Any]]:
         """Every call there is, as the API shows it."""
         return [session.describe() for session in self._sessions.values()]
+
+    def control(self, dialog_id: str, control: Control, operator: Operator) -> dict[str, Any]:
+        """Begin or end a step of an operator; returns the call as it is then.
+
+        Raises:
+            NotFoundError: there is no such call.
+            ConflictError: it cannot be carried out; nothing has changed.
+        """
+        session = self._session(dialog_id, control.verb.value, operator)
+        session.controls.apply_for(operator, control)
+        return session.describe()
+
+    def hang_up(self, dialog_id: str, operator: Operator) -> None:
+        """End a call because an operator says so. Raises as `control`."""
+        self._session(dialog_id, "hang_up", operator).controls.hang_up_for(operator)
+
+    def _session(self, dialog_id: str, action: str, operator: Operator) -> Session:
+        session = self._sessions.get(dialog_id)
+        if session is None:
+            refusal = AuditEntry(
+                "operator",
+                action,
+                "refused",
+                "no_such_call",
+                operator.name,
+                operator.source,
+                dialog_id,
+                note=operator.note,
+            )
+            self._services.audit(refusal)
+            raise NotFoundError("there is no such call now; it may have ended")
+        return session
 
     @property
     def count(self) -> int:

@@ -15,7 +15,7 @@ content-type c content-length l content-encoding e content-disposition content-l
 authorization proxy-authorization www-authenticate proxy-authenticate authentication-info proxy-require require
 supported k unsupported allow allow-events u user-agent server organization expires min-expires session-expires x
 min-se rseq rack timestamp date warning retry-after replaces join target-dialog refer-to r referred-by b refer-sub
-event o subscription-state recv-info info-package accept accept-encoding accept-language accept-resource-priority
+event o subscription-state info-package accept accept-encoding accept-language accept-resource-priority
 identity y identity-info max-breadth flow-timer sip-etag sip-if-match security-client security-server
 security-verify reply-to request-disposition d accept-contact a reject-contact j
 """

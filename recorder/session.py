@@ -28,6 +28,7 @@ from recorder.calls.actions import (
     JoinMedia,
     LookUpTarget,
     ProgressLeg,
+    RefuseControl,
     Reinvite,
     ReleaseCall,
     ReportMediaTimeout,
@@ -40,6 +41,7 @@ from recorder.calls.actions import (
 )
 from recorder.calls.call import Call, Limits, State
 from recorder.calls.cdr import CallDetailRecord
+from recorder.calls.control_shapes import Shapes
 from recorder.calls.events import (
     Direction,
     Event,
@@ -55,12 +57,13 @@ from recorder.calls.events import (
     TimerExpired,
 )
 from recorder.calls.health import Health
-from recorder.calls.recording_control import Control, Verb
 from recorder.calls.routing import Decision, Identity
 from recorder.calls.targets import Address, Target
 from recorder.calls.termination import Termination
+from recorder.controls import Controls
 from recorder.errors import IllegalEventError
 from recorder.identifiers import RecordingName
+from recorder.library.audit import AuditEntry
 from recorder.library.keeper import EndedCall, Keeper
 from recorder.library.manifest import Parties
 from recorder.media.recording import Recording
@@ -92,6 +95,8 @@ class Services:
     metrics: Metrics
     health: Health
     transparency: Transparency
+    shapes: Shapes
+    audit: Callable[[AuditEntry], None]
     ended: dict[Recording, EndedCall] = field(default_factory=dict)
 
     def close(self, record: CallDetailRecord, ended_at: float, take: Take | None = None) -> None:
@@ -132,11 +137,11 @@ class Session:
         self.switchboard = switchboard
         self._transfers: Transfers | None = None
         self._on_released = on_released
-        self._call = Call(_limits(services.settings), time.monotonic())
+        self._call = Call(_limits(services.settings), time.monotonic(), services.shapes)
         self._legs: dict[Side, Leg] = {Side.A: leg}
         self._alarms: dict[Timer, Alarm] = {}
         self._relayed = False
-        self._open_steps: set[str] = set()
+        self.controls = Controls(self)
         self._inbox: deque[Event] = deque()
         self._busy = False
         self._take_in(leg)
@@ -171,7 +176,8 @@ class Session:
             "started_ms": self.invite.time_ms,
             "answered_ms": self._epoch_ms(call.answered_at),
             "recorded": self.take is not None and self.take.began,
-            "muted": bool(self._open_steps),
+            "muted": self.controls.steps.muted,
+            "steps": [{"control": it.by, "step": it.name, "who": it.who} for it in self.controls.steps.open],
         }
 
     def _step(self, event: Event) -> None:
@@ -221,8 +227,10 @@ class Session:
                 self._stop_recording()
             case HangUpLeg(side, sip_status, phrase, retry_after_s, contacts):
                 self._legs[side].hang_up(sip_status, phrase, retry_after_s, contacts, self._from(side.other))
-            case ApplyControl(side, token, control):
-                self._apply(side, token, control)
+            case ApplyControl():
+                self.controls.apply(action)
+            case RefuseControl():
+                self.controls.refuse(action)
             case AnswerInfo(token, sip_status, phrase):
                 self._answer_info(token, sip_status, phrase)
             case ConsiderTransfer(side, token, request):
@@ -330,46 +338,12 @@ class Session:
             self.services.metrics.calls_unrecorded.labels(because or "no_account").inc()
             return
         services = self.services
-        services.writer.begin(self.take.begin(self.take.position, self._open_steps))
+        services.writer.begin(self.take.begin(self.take.position, self.controls.steps.open))
 
     def _stop_recording(self) -> None:
         if self.take is not None:
             facts = {side: leg_facts(leg.statistics(), leg.sip_call_id) for side, leg in self._legs.items()}
             self.take.stop(self.take.position, facts)
-
-    def _apply(self, side: Side, token: int, control: Control) -> None:
-        """Carry out a control. It is answered only when it holds, and only the application's side may ask."""
-        metrics = self.services.metrics
-        if side is not Side.B:
-            metrics.redactions_refused.labels("caller_side").inc()
-            self._answer_info(token, 403, "Only the application may control the recording")
-            return
-        if control.verb is Verb.MUTE:
-            if control.step not in self._open_steps:
-                self._open_steps.add(control.step)
-                metrics.redactions.labels("application").inc()
-            if self.take is not None:
-                self.take.mute(self.take.position, control.step, "application")
-        else:
-            if self._open_steps and control.step not in self._open_steps:
-                metrics.redactions_refused.labels("unknown_step").inc()
-                self._answer_info(token, 481, "No such step is muted")
-                return
-            self._open_steps.discard(control.step)
-            if self.take is not None:
-                self.take.unmute(self.take.position, control.step, "application", last=not self._open_steps)
-        self._log_control(side, control)
-        self._answer_info(token, 200, "OK")
-
-    def _log_control(self, side: Side, control: Control) -> None:
-        _log.info(
-            "recording_control",
-            dialog_id=self.identity.dialog_id,
-            verb=control.verb.value,
-            step=control.step,
-            side=side.value,
-            muted=bool(self._open_steps),
-        )
 
     # INFO ---------------------------------------------------------------------------------------------------------
 
@@ -394,6 +368,16 @@ class Session:
         if self._transfers is None:
             self._transfers = Transfers(self)
         return self._transfers
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether the call is recorded, or will be once it is answered."""
+        return self.decision is not None and self.decision.unrecorded_because is None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its end has been decided."""
+        return self._call.termination is not None
 
     @property
     def is_up(self) -> bool:
@@ -468,10 +452,10 @@ class Session:
                 self.services.health.call_reached(attempt.target)
         if call.answered_at is not None:
             metrics.call_setup.observe(call.answered_at - call.invited_at)
-        if self._open_steps:
-            metrics.redactions_unresumed.inc(len(self._open_steps))
+        if unresumed := self.controls.steps.open:
+            metrics.redactions_unresumed.inc(len(unresumed))
             if take is not None:
-                _log.warning("redaction_not_resumed", dialog_id=record.id, steps=sorted(self._open_steps))
+                _log.warning("redaction_not_resumed", dialog_id=record.id, steps=[step.name for step in unresumed])
         self.services.close(record, call.ended_at or time.monotonic(), take)
 
     def _detail_record(self, termination: Termination) -> CallDetailRecord:

@@ -78,6 +78,18 @@ def _header_name(value: str) -> str:
     return value
 
 
+def _control_header(value: str) -> str:
+    if value.lower() in header_names.OURS:
+        raise ValueError(f"{value} has a meaning of its own in SIP; take a name such as X-Recording")
+    return value
+
+
+def _info_package(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!%_+`'~.-]{1,64}", value):
+        raise ValueError("must be the name of an Info Package such as x-recording (RFC 6086, section 9)")
+    return value
+
+
 def _passed_header(value: str) -> str:
     if not header_names.is_pattern(value):
         raise ValueError("must be a SIP header name such as User-to-User, or the beginning of names such as X-*")
@@ -220,6 +232,7 @@ PASSED_HEADERS = (
     "History-Info",
     "User-to-User",
     "Reason",
+    "Recv-Info",
     "X-*",
 )
 
@@ -446,9 +459,20 @@ class Recording(_Section):
     signing_key_file: FilePath | None = None
 
 
+class ControlHeader(_Section):
+    """A header of INFO requests that controls the recording; the patterns stand for the whole value."""
+
+    name: Annotated[HeaderName, AfterValidator(_control_header), Field(description="the header's name")]
+    mute: Annotated[Pattern, Field(description="a regular expression for the values that begin a sensitive step")]
+    unmute: Annotated[Pattern, Field(description="a regular expression for the values that end a sensitive step")]
+
+
 class Redaction(_Section):
     guard_before_ms: Annotated[int, Field(ge=0, le=5000)] = 300
     guard_after_ms: Annotated[int, Field(ge=0, le=80)] = 60
+    header: ControlHeader | None = None
+    info_package: Annotated[str, AfterValidator(_info_package)] | None = None
+    sdp: bool = True
 
 
 class Library(_Section):
@@ -458,6 +482,7 @@ class Library(_Section):
 class Token(_Section):
     name: Annotated[Name, Field(description="who holds it, for the audit log")]
     role: Literal["viewer", "developer", "maintainer", "owner"] = "viewer"
+    may: Annotated[tuple[Literal["control"], ...], AfterValidator(_each_once)] = ()
     sha256: Annotated[
         str, AfterValidator(_sha256), Field(repr=False, description="its SHA-256, which `recorder token` prints")
     ]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from recorder import native
 from recorder.calls.events import Side
+from recorder.calls.recording_control import OpenStep
 from recorder.file_format import FileFormat
 from recorder.identifiers import RecordingName
 from recorder.library.manifest import (
@@ -93,7 +94,7 @@ class Take:
         assert self._recording is not None
         return self._recording
 
-    def begin(self, origin: int, steps: Iterable[str]) -> Recording:
+    def begin(self, origin: int, steps: Iterable[OpenStep]) -> Recording:
         """The call is answered: the file starts at position `origin`, now. `steps` are muted already."""
         tags = Tags(
             dialog_id=self.name.dialog_id,
@@ -118,7 +119,7 @@ class Take:
         steps = list(steps)
         self._muted = bool(steps)
         for step in steps:
-            self._recording.redactions.begin(origin, step, "application")
+            self._recording.redactions.begin(origin, step.name, step.by, step.who)
         if not steps:
             for tap in self._taps.values():
                 tap.open_gate()
@@ -152,15 +153,15 @@ class Take:
         if self.began:
             self.recording.replace(side.value, tap)
 
-    def mute(self, position: int, step: str, control: Literal["application", "operator"]) -> None:
+    def mute(self, position: int, step: OpenStep) -> None:
         """Silence both legs at `position`, now. On return no sample from here on gets past the taps."""
         self._muted = True
         for tap in self._taps.values():
             tap.close_gate()
         if self.began:
-            self.recording.redactions.begin(position, step, control)
+            self.recording.redactions.begin(position, step.name, step.by, step.who)
 
-    def unmute(self, position: int, step: str, control: Literal["application", "operator"], *, last: bool) -> None:
+    def unmute(self, position: int, step: OpenStep, *, last: bool) -> None:
         """End a step at `position`, now; the gates open, after the guard, when it was the `last` one."""
         if not self.began:
             return
@@ -168,7 +169,7 @@ class Take:
             self._muted = False
             opened = [tap.open_gate(self._guard_after) for tap in self._taps.values()]
             position = max(position, *(open_from - self._guard_after for open_from in opened))
-        self.recording.redactions.end(position, step, control)
+        self.recording.redactions.end(position, step.name, step.by)
 
     def stop(self, position: int, legs: Mapping[Side, LegFacts]) -> None:
         """The call ends at `position`: nothing later is recorded. `legs` is what the manifest says of each leg."""
@@ -205,6 +206,7 @@ class Take:
                     **self._in_file(span.start, span.end or span.start),
                     step=",".join(step for step in span.steps if step) or None,
                     control=",".join(span.controls),
+                    operators=span.operators,
                     resumed=not span.unresumed,
                 )
                 for span in recording.spans()

@@ -346,6 +346,9 @@ class Transfers:
         if wanted.replaces is not None:
             extra += [("Replaces", str(wanted.replaces)), ("Require", "replaces")]
         display = self.session.display(leaving.other)
+        package = self.session.services.settings.redaction.info_package
+        if leaving is Side.B and package is not None:
+            extra.append(("Recv-Info", package))
         return Dialing("", calling=decision.calling, display=display, headers=tuple(extra))
 
 

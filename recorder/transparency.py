@@ -54,6 +54,7 @@ class Transparency:
         sip = settings.sip
         self._metrics = metrics
         self._inside = sip.local_networks
+        self._info_package = settings.redaction.info_package
         self._common = Passing(sip.pass_headers, sip.identity_hosts)
         self._of_trunk = {
             trunk.name: Passing(trunk.pass_headers, sip.identity_hosts)
@@ -76,13 +77,20 @@ class Transparency:
             to=self._to(invite, decision, target, far),
             trunk=target.trunk,
             address=target.address,
-            headers=(*hops(invite), *self._selected(passing, invite.fields, crossing)),
+            headers=(*hops(invite), *self._offering(self._selected(passing, invite.fields, crossing))),
         )
 
     def across(self, fields: Iterable[tuple[str, str]], trunk: str, crossing: Crossing, *, whole: bool) -> Headers:
         """What of the header `fields` of a message goes on; `whole`: its contents do, too, as an INFO's."""
         passing = self._of_trunk.get(trunk, self._common)
         return self._selected(passing, fields, crossing, whole=whole)
+
+    def _offering(self, passed: Headers) -> Headers:
+        """The headers, with the Info Packages that the application may send: the caller's and our own (RFC 6086)."""
+        if self._info_package is None:
+            return passed
+        others = tuple((name, value) for name, value in passed if name.lower() != "recv-info")
+        return (*others, ("Recv-Info", ", ".join([self._info_package, *headers.values(passed, "recv-info")])))
 
     def _selected(
         self, passing: Passing, fields: Iterable[tuple[str, str]], crossing: Crossing, *, whole: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recorder.calls.events import Direction, Side, Timer
-from recorder.calls.recording_control import Control
+from recorder.calls.recording_control import Control, ControlRefusedError
 from recorder.calls.targets import Contact, Target
 from recorder.calls.termination import Termination
 
@@ -90,11 +90,22 @@ class HangUpLeg:
 
 @dataclass(frozen=True, slots=True)
 class ApplyControl:
-    """Carry out a recording control that came by INFO on a leg, and answer it once it holds."""
+    """Carry out a recording control that came on a leg, and answer it once it holds; SDP (no `token`) has no answer."""
+
+    side: Side
+    token: int | None
+    control: Control
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseControl:
+    """Answer an INFO that is a recording control and cannot be carried out as it stands."""
 
     side: Side
     token: int
-    control: Control
+    error: ControlRefusedError
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +192,7 @@ Action = (
     | StopRecording
     | HangUpLeg
     | ApplyControl
+    | RefuseControl
     | AnswerInfo
     | ConsiderTransfer
     | ForwardInfo

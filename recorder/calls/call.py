@@ -25,6 +25,7 @@ from recorder.calls.actions import (
     JoinMedia,
     LookUpTarget,
     ProgressLeg,
+    RefuseControl,
     ReleaseCall,
     ReportMediaTimeout,
     ReportTarget,
@@ -34,6 +35,7 @@ from recorder.calls.actions import (
     StopRecording,
     StopTimers,
 )
+from recorder.calls.control_shapes import Shapes
 from recorder.calls.dtmf import Presses, digit_of
 from recorder.calls.events import (
     CallAdmitted,
@@ -53,6 +55,7 @@ from recorder.calls.events import (
     LegRinging,
     LegTrying,
     MediaTimedOut,
+    RecordingAsked,
     ReinviteEnded,
     Side,
     TargetLookedUp,
@@ -60,12 +63,13 @@ from recorder.calls.events import (
     TimerExpired,
 )
 from recorder.calls.holding import Holding
-from recorder.calls.recording_control import parse
+from recorder.calls.recording_control import SDP_STEP, Control, ControlRefusedError, Verb
 from recorder.calls.targets import Attempt, Contact, Target, is_worth_another, lookup_of, place_of
 from recorder.calls.termination import Termination
-from recorder.errors import IllegalEventError, InvalidRequestError
+from recorder.errors import IllegalEventError
 
 Actions = list[Action]
+_SHAPES = Shapes()
 
 
 class State(Enum):
@@ -98,12 +102,14 @@ class Limits:
 class Call:
     """One call: an A leg, a B leg and their common state. Owned by the sip thread.
 
-    `handle(event, now)` returns the actions to carry out, in order; `now` is in seconds on a monotonic clock.
+    `handle(event, now)` returns the actions to carry out, in order; `now` is in seconds on a monotonic clock. `shapes`
+    are those of the INFO requests that control its recording.
     """
 
-    def __init__(self, limits: Limits, now: float) -> None:
+    def __init__(self, limits: Limits, now: float, shapes: Shapes = _SHAPES) -> None:
         self.state = State.NEW
         self.limits = limits
+        self._shapes = shapes
         self.invited_at = now
         self.rang_at: float | None = None
         self.answered_at: float | None = None
@@ -119,6 +125,7 @@ class Call:
         self._presses = Presses()
         self._gone: set[Side] = set()
         self._dialed = False
+        self._muted_by_sdp = False
         self._ringing: LegRinging | None = None  # its SDP is being negotiated
         self._holding = {side: Holding(side) for side in Side}
 
@@ -352,15 +359,22 @@ class Call:
         if event.method == "REFER":
             return [ConsiderTransfer(event.side, event.token, event.headers)]
         try:
-            control = parse(event) if event.method == "INFO" else None
-        except InvalidRequestError as error:
-            return [AnswerInfo(event.token, error.sip_status, str(error))]
+            control = self._shapes.read(event) if event.method == "INFO" else None
+        except ControlRefusedError as error:
+            return [RefuseControl(event.side, event.token, error, event.source)]
         if control is not None:
-            return [ApplyControl(event.side, event.token, control)]
+            return [ApplyControl(event.side, event.token, control, event.source)]
         digit = digit_of(event)
         if digit is not None and self._presses.is_repeat(event.side, digit, True, now):
             return [AnswerInfo(event.token, 200, "OK")]
         return [ForwardInfo(event.token, event.side.other, event.headers)]
+
+    def _recording_asked(self, event: RecordingAsked, _now: float) -> Actions:
+        if not self._shapes.sdp or event.wanted is not self._muted_by_sdp:
+            return []
+        self._muted_by_sdp = not event.wanted
+        verb = Verb.UNMUTE if event.wanted else Verb.MUTE
+        return [ApplyControl(event.side, None, Control(verb, SDP_STEP, "SDP"))]
 
     def _digit(self, event: DigitReceived, now: float) -> Actions:
         if self._presses.is_repeat(event.side, event.digit, False, now):
@@ -441,6 +455,7 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     **{(state, ReinviteEnded): Call._reinvited for state in _AFTER_ACCEPT},
     **{(state, LegEnded): Call._leg_ended for state in _AFTER_ACCEPT},
     **{(state, InfoReceived): Call._info for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
+    **{(state, RecordingAsked): Call._recording_asked for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
     **{(state, DigitReceived): Call._digit for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
     **{(state, MediaTimedOut): Call._media_timed_out for state in _AFTER_ACCEPT},
     **{(state, HangUpRequested): Call._hang_up for state in (State.NEW, *_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
@@ -450,6 +465,6 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     (State.ENDED, TargetLookedUp): Call._ignore,
     **{(State.ENDING, kind): Call._ignore for kind in
        (TargetLookedUp, LegTrying, LegRinging, LegAnswered, LegConfirmed, LegMediaActive, DirectionAsked, ReinviteEnded,
-        MediaTimedOut, DigitReceived, TimerExpired, HangUpRequested)},
+        RecordingAsked, MediaTimedOut, DigitReceived, TimerExpired, HangUpRequested)},
 }
 # fmt: on

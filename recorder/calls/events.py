@@ -188,7 +188,8 @@ class LegEnded:
 class InfoReceived:
     """A SIP INFO came in on a leg (RFC 6086), or another request that is passed on like one: `method` says which.
 
-    `token` names the request to the shell. `headers` holds (name, value) pairs in the order of the wire.
+    `token` names the request to the shell. `headers` holds (name, value) pairs in the order of the wire. `source` is
+    the address and port it came from.
     """
 
     side: Side
@@ -197,6 +198,15 @@ class InfoReceived:
     body: bytes
     headers: tuple[tuple[str, str], ...]
     method: str = "INFO"
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingAsked:
+    """The far end of a leg says in SDP, otherwise than before, whether there is to be a recording (RFC 7866)."""
+
+    side: Side
+    wanted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +253,7 @@ Event = (
     | LegMoved
     | LegEnded
     | InfoReceived
+    | RecordingAsked
     | DigitReceived
     | MediaTimedOut
     | TimerExpired

@@ -7,22 +7,26 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection, func, insert, select
+from sqlalchemy.dialects import sqlite
 
 from recorder.errors import NotFoundError, StorageError
+from recorder.library.audit import AuditEntry
 from recorder.library.database import BUSY_TIMEOUT_S, BusyError, Database, EntryError, translated
 from recorder.library.ledger import Head
 from recorder.library.manifest import Manifest
-from recorder.library.schema import CDRS, LEDGER, RECORDINGS, USAGE
+from recorder.library.schema import AUDIT, CDRS, LEDGER, RECORDINGS, USAGE
 from recorder.library.search import (
     Filters,
     Page,
     RecordingEntry,
+    audit_page,
+    audit_query,
     cdr_page,
     cdrs_query,
     recording_entry,
@@ -39,6 +43,8 @@ _INSERT_RECORDINGS = insert(RECORDINGS)
 _INSERT_CDRS = insert(CDRS)
 _INSERT_USAGE = insert(USAGE)
 _SET_LEDGER = insert(LEDGER).prefix_with("OR REPLACE")
+# One that was left in a file as well may be there already.
+_INSERT_AUDIT = sqlite.insert(AUDIT).on_conflict_do_nothing(index_elements=[AUDIT.c.uid])
 
 IndexEntry = tuple[Mapping[str, Any] | None, Manifest | None]
 
@@ -128,6 +134,19 @@ class Index:
         }
         with self._transaction("enter an access") as connection:
             connection.execute(_INSERT_USAGE, [row])
+
+    def add_audit(self, entries: Sequence[AuditEntry]) -> None:
+        """Add entries to the audit in one durable transaction. Raises EntryError and StorageError."""
+        if not entries:
+            return
+        with self._transaction("enter into the audit") as connection:
+            connection.execute(_INSERT_AUDIT, [asdict(entry) for entry in entries])
+
+    def search_audit(self, filters: Filters, limit: int = 50, cursor: str | None = None) -> Page[dict[str, Any]]:
+        """Find entries of the audit, newest first; `filters` by their own time. Raises InvalidRequestError."""
+        query = audit_query(filters, limit, cursor)
+        with self._reading("search the audit") as connection:
+            return audit_page(connection.execute(query).mappings().all(), limit)
 
     def check_writable(self) -> None:
         """Write to the index, durably. Raises StorageError when that fails."""

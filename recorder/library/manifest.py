@@ -145,10 +145,10 @@ class GapFacts(_Part):
 
 
 class RedactionFacts(_Part):
-    """A stretch that was kept off the disk. `control` says who asked; not `resumed`: it lasted to the end.
+    """A stretch that was kept off the disk. Not `resumed`: it lasted to the end.
 
-    Position and length are the file's (of a stretch that was left out: its join, and 0); `call_start_s` and
-    `call_duration_s` are the call's, see Manifest.
+    `control` says who asked (application, operator), `operators` by which names. Position and length are the file's (of
+    a stretch that was left out: its join, and 0); `call_start_s` and `call_duration_s` are the call's, see Manifest.
     """
 
     start_sample: Count
@@ -159,6 +159,7 @@ class RedactionFacts(_Part):
     call_duration_s: Seconds | None = None
     step: str | None = None
     control: str
+    operators: tuple[str, ...] = ()
     resumed: bool
 
 

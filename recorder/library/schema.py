@@ -1,7 +1,7 @@
 """The index's tables, and the steps that bring an older index up to them.
 
-A step, once released, never changes: the next version adds another. `RECORDINGS`, `CDRS` and `USAGE` name the columns
-of the newest version for the queries; a test holds them against what the steps make.
+A step, once released, never changes: the next version adds another. `RECORDINGS` and the like name
+the columns of the newest version for the queries; a test holds them against what the steps make.
 """
 
 from __future__ import annotations
@@ -104,7 +104,41 @@ _VERSION_2 = (
     """,
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
+_VERSION_3 = (
+    """
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY,
+        uid TEXT NOT NULL UNIQUE,
+        at_ms INTEGER NOT NULL,
+        actor TEXT NOT NULL,
+        who TEXT NOT NULL,
+        source TEXT NOT NULL,
+        action TEXT NOT NULL,
+        shape TEXT NOT NULL,
+        step TEXT NOT NULL,
+        dialog_id TEXT,
+        group_id TEXT,
+        account_id TEXT,
+        sip_call_id TEXT,
+        result TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        muted INTEGER,
+        note TEXT NOT NULL
+    )
+    """,
+    "CREATE INDEX audit_time ON audit (at_ms)",
+    "CREATE INDEX audit_dialog ON audit (dialog_id, at_ms)",
+    """
+    CREATE TRIGGER audit_unchanged BEFORE UPDATE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit is only added to'); END
+    """,
+    """
+    CREATE TRIGGER audit_kept BEFORE DELETE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit is only added to'); END
+    """,
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 SCHEMA_VERSION = len(STEPS)
 
 
@@ -124,6 +158,12 @@ CDRS = _table(
 )
 USAGE = _table("usage", "id kind who at_ms seconds bytes group_id account_id file_name")
 LEDGER = _table("ledger", "id line offset sha256")
+
+AUDIT = _table(
+    "audit",
+    "id uid at_ms actor who source action shape step dialog_id group_id account_id sip_call_id result reason muted"
+    " note",
+)
 
 
 def bring_up_to_date(connection: Connection, path: Path) -> None:

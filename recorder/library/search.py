@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import ColumnElement, RowMapping, Select, TableClause, and_, or_, select
 
 from recorder.errors import InvalidRequestError
-from recorder.library.schema import CDRS, RECORDINGS
+from recorder.library.schema import AUDIT, CDRS, RECORDINGS
 
 MAX_LIMIT = 500
 Entry = TypeVar("Entry")
@@ -81,6 +81,16 @@ def cdrs_query(filters: Filters, limit: int, cursor: str | None) -> Select[Any]:
     return _query(CDRS, "id", "time", "key", filters, limit, cursor)
 
 
+def audit_query(filters: Filters, limit: int, cursor: str | None) -> Select[Any]:
+    """The query of a page of the audit, one row more than `limit`. Raises InvalidRequestError."""
+    return _query(AUDIT, "dialog_id", "at_ms", "id", filters, limit, cursor)
+
+
+def audit_page(rows: Sequence[RowMapping], limit: int) -> Page[dict[str, Any]]:
+    """Make a page of what `audit_query` found."""
+    return Page(tuple(_audit_entry(row) for row in rows[:limit]), _next_cursor(rows, limit, "at_ms", "id"))
+
+
 def recording_page(rows: Sequence[RowMapping], limit: int) -> Page[RecordingEntry]:
     """Make a page of what `recordings_query` found."""
     entries = tuple(recording_entry(row) for row in rows[:limit])
@@ -103,6 +113,11 @@ def _cdr(row: RowMapping) -> dict[str, Any]:
     values: dict[str, Any] = {name: row[name] for name in row}
     del values["key"]
     return values | {"recorded": bool(values["recorded"]), "details": json.loads(values["details"])}
+
+
+def _audit_entry(row: RowMapping) -> dict[str, Any]:
+    values: dict[str, Any] = {name: row[name] for name in row if name not in ("id", "uid")}
+    return values | {"muted": None if values["muted"] is None else bool(values["muted"])}
 
 
 def _query(

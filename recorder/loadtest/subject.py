@@ -38,14 +38,18 @@ class Api:
         self.token = token
 
     def request(
-        self, path: str, parameters: Mapping[str, object] | None = None, method: str = "GET"
+        self,
+        path: str,
+        parameters: Mapping[str, object] | None = None,
+        method: str = "GET",
+        body: bytes | None = None,
     ) -> tuple[int, bytes]:
         """Send one request; returns status and body. Raises OSError when nobody listens."""
         target = f"{path}?{urlencode(parameters)}" if parameters else path
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         connection = http.client.HTTPConnection(self.host, self.port, timeout=10)
         try:
-            connection.request(method, target, headers=headers)
+            connection.request(method, target, body, headers=headers)
             response = connection.getresponse()
             return response.status, response.read()
         except http.client.HTTPException as error:

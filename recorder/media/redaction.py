@@ -4,7 +4,8 @@ What stands in their place is the account's choice: silence (mute), nothing at a
 
 It fails closed. Each step is silenced from its own begin to its own end, so that sound returns only when all steps are
 over. A step ends only when it is named: an end without a step ends the step that was begun without one, nothing else.
-The application cannot end what an operator began. A step that nobody ends is silent to the end of the recording.
+The application cannot end what an operator began, nor an operator what the application began. A step that nobody ends
+is silent to the end of the recording.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Redaction:
     """One step that was silenced. Positions are in samples of the bridge clock.
 
     `began` and `ended` are when it was asked for; `start` and `end` are what is silent, guards included. Both `ended`
-    and `end` are None while it is open. `unresumed`: nobody ended it, the recording's end did.
+    and `end` are None while it is open. `unresumed`: nobody ended it, the recording's end did. `who`: the operator's
+    name.
     """
 
     step: str
@@ -34,6 +36,7 @@ class Redaction:
     ended: int | None = None
     end: int | None = None
     unresumed: bool = False
+    who: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Span:
     steps: tuple[str, ...]
     controls: tuple[Control, ...]
     unresumed: bool = False
+    operators: tuple[str, ...] = ()
 
 
 class Redactions:
@@ -72,7 +76,7 @@ class Redactions:
         """Whether a step is open now."""
         return bool(self._open)
 
-    def begin(self, position: int, step: str, control: Control) -> bool:
+    def begin(self, position: int, step: str, control: Control, who: str = "") -> bool:
         """Silence from `position`, less the guard, until the step ends.
 
         Returns:
@@ -86,23 +90,19 @@ class Redactions:
             if self._applied_to is not None and not self._is_silent(start, self._applied_to):
                 self._escaped.append((index, self._applied_to))
             self._open[control, step] = index
-            self._entries.append(Redaction(step, control, position, start))
+            self._entries.append(Redaction(step, control, position, start, who=who))
             return True
 
     def end(self, position: int, step: str = "", control: Control = "application") -> bool:
         """End the step at `position`, plus the guard.
 
-        An operator ends an operator's step of that name or, when there is none, the application's; the application
-        ends its own only.
+        The application ends its own steps, and operators end those of operators.
 
         Returns:
             Whether a step ended. False: it is not open (to this `control`), and whatever is silent stays silent.
         """
         with self._lock:
-            key: tuple[Control, str] = (control, step)
-            if key not in self._open and control == "operator":
-                key = ("application", step)
-            index = self._open.pop(key, None)
+            index = self._open.pop((control, step), None)
             if index is None:
                 return False
             self._finish(index, position, guard=self._guard_after, unresumed=False)
@@ -171,8 +171,9 @@ class Redactions:
         merged: list[Span] = []
         for entry in sorted(self.entries(), key=lambda entry: entry.start):
             last = merged[-1] if merged else None
+            who = (entry.who,) if entry.who else ()
             if last is None or (last.end is not None and last.end < entry.start):
-                merged.append(Span(entry.start, entry.end, (entry.step,), (entry.control,), entry.unresumed))
+                merged.append(Span(entry.start, entry.end, (entry.step,), (entry.control,), entry.unresumed, who))
                 continue
             merged[-1] = Span(
                 last.start,
@@ -180,6 +181,7 @@ class Redactions:
                 last.steps if entry.step in last.steps else (*last.steps, entry.step),
                 last.controls if entry.control in last.controls else (*last.controls, entry.control),
                 last.unresumed or entry.unresumed,
+                last.operators if entry.who in last.operators else (*last.operators, *who),
             )
         return merged
 

@@ -256,6 +256,10 @@ class InfoRequest:
         """INFO, or any other method that the stack has no use for."""
 
     @property
+    def source(self) -> str:
+        """`address:port` that it came from."""
+
+    @property
     def content_type(self) -> str:
         """With its parameters, as sent; "" when there is none."""
 
@@ -461,6 +465,12 @@ def asked_direction(call_id: int) -> str | None:
     """[sip] What the far end asks of us in its last SDP: sendrecv, sendonly (it sends), recvonly or inactive.
 
     None before there is any, and when it only answered an offer of ours that asked for less than sendrecv.
+    """
+
+def asked_recording(call_id: int) -> bool | None:
+    """[sip] Whether the far end's last SDP says that there is to be a recording (RFC 7866): a=record, a=recordpref.
+
+    None when it says nothing of it, or has no preference. Of two that disagree the one without a recording.
     """
 
 def progress(call_id: int, code: int, phrase: str, media: bool, headers: list[tuple[str, str]] = []) -> bool:

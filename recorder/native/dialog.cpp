@@ -43,6 +43,24 @@ void state_direction(pj_pool_t *pool, pjmedia_sdp_media &media, const char *dire
     pjmedia_sdp_media_add_attr(&media, pjmedia_sdp_attr_create(pool, direction, nullptr));
 }
 
+template <typename Description>
+std::optional<bool> stated_recording(const Description &description, const char *name) {
+    std::optional<bool> said;
+    for (unsigned i = 0; i < description.attr_count; ++i) {
+        const pjmedia_sdp_attr &attribute = *description.attr[i];
+        if (pj_stricmp2(&attribute.name, name) != 0)
+            continue;
+        pj_str_t value = attribute.value;
+        pj_strtrim(&value);
+        if (pj_stricmp2(&value, "on") == 0)
+            said = said.value_or(true);
+        for (const char *none : {"off", "paused", "pause"})
+            if (pj_stricmp2(&value, none) == 0)
+                said = false;
+    }
+    return said;
+}
+
 bool is_nowhere(const pjmedia_sdp_conn *connection) {
     return connection != nullptr && view(connection->addr) == "0.0.0.0";
 }
@@ -142,6 +160,27 @@ std::optional<std::string> asked_direction(int call_id) {
         return std::nullopt;
     const char *direction = stated_direction(*audio);
     return direction != nullptr ? direction : name_of(PJMEDIA_DIR_ENCODING_DECODING);
+}
+
+std::optional<bool> asked_recording(int call_id) {
+    require_sip_thread();
+    const pjsua_call *call = call_of(call_id);
+    const pjmedia_sdp_session *remote = nullptr;
+    if (call == nullptr || call->inv == nullptr || call->inv->neg == nullptr ||
+        pjmedia_sdp_neg_get_active_remote(call->inv->neg, &remote) != PJ_SUCCESS)
+        return std::nullopt;
+    const pjmedia_sdp_media *audio = audio_of(call_id, remote);
+    std::optional<bool> wanted;
+    for (const char *name : {"record", "recordpref"}) {
+        std::optional<bool> said;
+        if (audio != nullptr)
+            said = stated_recording(*audio, name);
+        if (!said) // that of the session is for the media that say nothing themselves
+            said = stated_recording(*remote, name);
+        if (said)
+            wanted = *said && wanted.value_or(true);
+    }
+    return wanted;
 }
 
 bool progress(int call_id, int code, const std::string &phrase, bool media, const Headers &headers) {

@@ -19,6 +19,10 @@ void install_dialog(); // after Endpoint.libStart
 // ours that had asked for less than both directions.
 std::optional<std::string> asked_direction(int call_id);
 
+// Whether the far end's SDP last said that there is to be a recording (RFC 7866, sections 6.2 and 6.3: a=record and
+// a=recordpref); none when it said nothing of it, or has no preference. Of two that disagree the one without a recording.
+std::optional<bool> asked_recording(int call_id);
+
 // A provisional response with exactly this code, with our SDP or without. False when it can no longer be sent.
 bool progress(int call_id, int code, const std::string &phrase, bool media, const Headers &headers);
 

@@ -222,7 +222,9 @@ void receive(pjsip_dialog *dialog, pjsip_transaction *transaction, pjsip_rx_data
         finish(token, PJSIP_SC_OK);
         return;
     }
-    if (!(*handle)(InfoRequest{static_cast<int>(call->index), token, std::string(view(transaction->method.name)), std::move(message)}))
+    char source[PJ_INET6_ADDRSTRLEN + 10];
+    pj_sockaddr_print(&rdata->pkt_info.src_addr, source, sizeof source, 3);
+    if (!(*handle)(InfoRequest{static_cast<int>(call->index), token, text(transaction->method.name), source, std::move(message)}))
         finish(token, PJSIP_SC_INTERNAL_SERVER_ERROR);
     if (!pending.empty())
         schedule_sweep();

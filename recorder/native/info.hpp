@@ -22,6 +22,7 @@ struct InfoRequest {
     int call_id;
     std::uint64_t token;
     std::string method;
+    std::string source; // address:port
     std::shared_ptr<const WireMessage> message;
 };
 

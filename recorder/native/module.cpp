@@ -314,6 +314,7 @@ void bind_info(nb::module_ &m) {
         .def_ro("call_id", &InfoRequest::call_id)
         .def_ro("token", &InfoRequest::token)
         .def_ro("method", &InfoRequest::method)
+        .def_ro("source", &InfoRequest::source)
         .def_prop_ro("content_type", [](const InfoRequest &r) { return text(r.message->content_type); })
         .def_prop_ro("body", [](const InfoRequest &r) { return nb::bytes(r.message->body.data(), r.message->body.size()); })
         .def_prop_ro("headers", [](const InfoRequest &r) { return header_list(r.message->headers); });
@@ -367,6 +368,7 @@ void bind_probe(nb::module_ &m) {
 void bind_dialog(nb::module_ &m) {
     m.def("install_dialog", &install_dialog, WithoutGil());
     m.def("asked_direction", &asked_direction, "call_id"_a, WithoutGil());
+    m.def("asked_recording", &asked_recording, "call_id"_a, WithoutGil());
     m.def("progress", &progress, "call_id"_a, "code"_a, "phrase"_a, "media"_a, "headers"_a = Headers{}, WithoutGil());
     m.def("reinvite", &reinvite, "call_id"_a, "direction"_a, WithoutGil());
     m.def("take_reinvites", &take_reinvites);

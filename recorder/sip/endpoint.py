@@ -112,10 +112,15 @@ class Endpoint:
         self.post(lambda: native.drain_gate(retry_after_s))
 
     async def ask(self, question: Callable[[], _T]) -> _T:
-        """Run `question` on the sip thread; return its answer, or raise what it raised."""
+        """Run `question` on the sip thread; return its answer, or raise what it raised.
+
+        One that is cancelled before its turn does not run.
+        """
         answer: Future[_T] = Future()
 
         def run() -> None:
+            if not answer.set_running_or_notify_cancel():
+                return
             try:
                 answer.set_result(question())
             except Exception as error:  # noqa: BLE001  # handed to the asker
@@ -374,6 +379,7 @@ class Endpoint:
                 request.body,
                 tuple(request.headers),
                 request.method,
+                request.source,
             )
         )
 

@@ -95,7 +95,8 @@ class Passing:
         dropped: list[str] = []
         room = MOST_BYTES
         for name, value in fields:
-            if not self.carries(name, whole):
+            # RFC 6086, section 5.2.1: an empty one says that no package is taken, and there is nothing to pass on.
+            if not self.carries(name, whole) or (name.lower() == "recv-info" and not value):
                 continue
             clean = self._clean(name, value, home if self._hosts == "ours" else target, tells)
             size = 0 if clean is None else len(name) + len(clean.encode()) + 4

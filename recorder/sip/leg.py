@@ -21,6 +21,7 @@ from recorder.calls.events import (
     LegEnded,
     LegMediaActive,
     LegRinging,
+    RecordingAsked,
     Side,
 )
 from recorder.calls.routing import USER_SAFE
@@ -93,6 +94,7 @@ class Leg:
         self.gone = False
         self.ended: LegEnded | None = None
         self._direction = Direction.SENDRECV
+        self._recording: bool | None = None
         self._has_said = False  # our last response held headers that the next one must not repeat
         self._heard: list[native.StreamStatistics] = []
         self._remember = remember
@@ -304,6 +306,10 @@ class Leg:
     def on_media(self) -> None:
         """Media have been negotiated, or are no more."""
         self.slot = native.conference_slot(self.call_id)  # none while it is held both ways
+        wanted = native.asked_recording(self.call_id) if self.side is Side.B else None
+        if wanted is not None and wanted != self._recording:  # first: what is not to be recorded must not begin to be
+            self._recording = wanted
+            self._tell(RecordingAsked(self.side, wanted))
         self._tell(LegMediaActive(self.side))
         asked = native.asked_direction(self.call_id)
         if asked is not None and asked != self._direction.value:

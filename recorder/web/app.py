@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 
 from aiohttp import web
 
-from recorder.web import audio, calls, cdrs, health, recordings
+from recorder.web import audio, audit, calls, cdrs, health, recordings
 from recorder.web.audio import PLAYBACKS
 from recorder.web.docs import docs_resource
 from recorder.web.health import READINESS, Readiness
@@ -28,6 +28,7 @@ def resources(more: Iterable[Resource] = ()) -> tuple[Resource, ...]:
         *recordings.RESOURCES,
         *audio.RESOURCES,
         *cdrs.RESOURCES,
+        *audit.RESOURCES,
         *more,
     )
     docs = docs_resource(described, "/api/docs")

@@ -20,6 +20,7 @@ from aiohttp import web
 from recorder.errors import NotFoundError, StorageError
 from recorder.file_format import CONTENT_TYPES, split_name
 from recorder.identifiers import RecordingName
+from recorder.library.audit import AuditEntry
 from recorder.library.search import RecordingEntry
 from recorder.web.auth import QUERY_PARAMETER, Caller
 from recorder.web.byte_ranges import ByteRange, requested_range
@@ -27,7 +28,7 @@ from recorder.web.parameters import check_parameters
 from recorder.web.playback import Playbacks
 from recorder.web.problems import PreconditionFailedError
 from recorder.web.recordings import DIALOG_ID_PARAMETER, find_recording
-from recorder.web.resource import Resource
+from recorder.web.resource import Resource, source_of
 from recorder.web.services import SERVICES
 
 _log = structlog.get_logger()
@@ -64,7 +65,7 @@ async def get_audio(request: web.Request, caller: Caller) -> web.StreamResponse:
     # Closed here, not in a thread: nothing waits for it, and a cancelled request closes it too.
     with file:
         if request.method == "GET":
-            await _meter(request.app, caller, entry, wanted)
+            await _meter(request, caller, entry, wanted)
         with suppress(ConnectionError):
             # The client may leave at any time; aiohttp sees to the rest.
             await response.prepare(request)
@@ -109,8 +110,8 @@ def _open(path: Path, entry: RecordingEntry) -> BinaryIO:
     return file
 
 
-async def _meter(app: web.Application, caller: Caller, entry: RecordingEntry, wanted: ByteRange) -> None:
-    services, playbacks = app[SERVICES], app[PLAYBACKS]
+async def _meter(request: web.Request, caller: Caller, entry: RecordingEntry, wanted: ByteRange) -> None:
+    services, playbacks = request.app[SERVICES], request.app[PLAYBACKS]
     if not playbacks.begins(caller.name, entry.file_name, wanted, time.monotonic()):
         return
     try:
@@ -119,6 +120,17 @@ async def _meter(app: web.Application, caller: Caller, entry: RecordingEntry, wa
     except BaseException:
         playbacks.forget(caller.name, entry.file_name)
         raise
+    services.audit(
+        AuditEntry(
+            "operator",
+            "play",
+            who=caller.name,
+            source=source_of(request),
+            dialog_id=entry.dialog_id,
+            group_id=entry.group_id,
+            account_id=entry.account_id,
+        )
+    )
     services.metrics.accesses.labels("playback").inc()
     _log.info("recording_accessed", kind="playback", who=caller.name, file=entry.file_name)
 

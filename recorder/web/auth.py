@@ -14,6 +14,7 @@ from recorder.settings import Token
 from recorder.web.tokens import token_sha256
 
 Role = Literal["viewer", "developer", "maintainer", "owner"]
+Right = Literal["control"]
 # Each may do what those before it may.
 ROLES: tuple[Role, ...] = ("viewer", "developer", "maintainer", "owner")
 QUERY_PARAMETER = "access_token"
@@ -29,6 +30,7 @@ class Caller:
 
     name: str
     role: Role | None
+    rights: frozenset[Right] = frozenset()
 
 
 # Who asks for what is open to everybody; has no role, so may do nothing else.
@@ -50,7 +52,7 @@ def authenticate(request: web.Request, tokens: Iterable[Token], in_query: bool =
     for known in tokens:
         # Every token is compared, so the time taken tells nothing.
         if hmac.compare_digest(known.sha256, digest):
-            found = Caller(known.name, known.role)
+            found = Caller(known.name, known.role, frozenset(known.may))
     if found is None:
         raise InvalidTokenError(
             "this token is not known here; make one with 'recorder token' and add it to http.tokens"
@@ -58,10 +60,12 @@ def authenticate(request: web.Request, tokens: Iterable[Token], in_query: bool =
     return found
 
 
-def authorise(caller: Caller, role: Role) -> None:
-    """Check that `caller` has at least `role`. Raises ForbiddenError."""
+def authorise(caller: Caller, role: Role, right: Right | None = None) -> None:
+    """Check that `caller` has at least `role`, and `right`, which no role brings along. Raises ForbiddenError."""
     if caller.role is None or ROLES.index(caller.role) < ROLES.index(role):
         raise ForbiddenError(f"this takes the role {role}; the token {caller.name!r} has the role {caller.role}")
+    if right is not None and right not in caller.rights:
+        raise ForbiddenError(f"this takes the right {right}, which the token {caller.name!r} lacks; see its may")
 
 
 def _token(request: web.Request, in_query: bool) -> str | None:

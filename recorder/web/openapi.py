@@ -83,6 +83,8 @@ def _operation(resource: Resource) -> dict[str, Any]:
         for status in ("400", "401", "403", "503", *(("404",) if "{" in resource.path else ())):
             responses.setdefault(status, {"$ref": "#/components/responses/Problem"})
         note = f"Takes the role {resource.role} or one above it."
+        if resource.right is not None:
+            note = f"Takes a token with the right `{resource.right}`, which no role brings along."
         operation["description"] = f"{operation.get('description', '')} {note}".strip()
     return operation | {"responses": dict(sorted(responses.items())), "security": security}
 
@@ -109,6 +111,9 @@ def _schemas() -> dict[str, Any]:
         "Cdr": _cdr(),
         "CdrPage": _page("cdrs", "Cdr"),
         "LiveCalls": _object(calls={"type": "array", "items": {"type": "object"}}),
+        "LiveCall": _object(call={"type": "object"}),
+        "AuditEntry": _audit_entry(),
+        "AuditPage": _page("entries", "AuditEntry"),
         "Readiness": _object(
             ready={"type": "boolean"},
             checks={
@@ -172,4 +177,24 @@ def _cdr() -> dict[str, Any]:
         recorded={"type": "boolean"},
         file=_NULLABLE,
         details={"type": "object"},
+    )
+
+
+def _audit_entry() -> dict[str, Any]:
+    return _object(
+        at_ms={"type": "integer", "description": "Epoch milliseconds."},
+        actor={"type": "string", "description": "application, caller, operator or recorder."},
+        who={"type": "string", "description": "The name of the operator's token."},
+        source={"type": "string", "description": "address:port."},
+        action={"type": "string", "description": "mute, unmute, start, hang_up, play and others."},
+        shape={"type": "string", "description": "By which header, body or interface it was asked for."},
+        step={"type": "string"},
+        dialog_id=_NULLABLE,
+        group_id=_NULLABLE,
+        account_id=_NULLABLE,
+        sip_call_id=_NULLABLE,
+        result={"type": "string", "enum": ["accepted", "refused"]},
+        reason={"type": "string", "description": "Why it was refused, in a word."},
+        muted={"type": ["boolean", "null"], "description": "Whether the recording was silent after it."},
+        note={"type": "string", "description": "What was given as the reason."},
     )

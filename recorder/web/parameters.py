@@ -16,7 +16,8 @@ DEFAULT_LIMIT = 50
 MAX_EPOCH_MS = 10**15
 MAX_TEXT = 100
 
-_FILTERS = ("from_ms", "to_ms", "group", "account", "dialog_id", "text")
+AUDIT_FILTERS = ("from_ms", "to_ms", "group", "account", "dialog_id")
+_FILTERS = (*AUDIT_FILTERS, "text")
 
 
 def check_parameters(request: web.Request, *known: str) -> None:
@@ -29,9 +30,9 @@ def check_parameters(request: web.Request, *known: str) -> None:
             raise InvalidRequestError(f"{name}: given more than once")
 
 
-def read_search(request: web.Request) -> tuple[Filters, int, str | None]:
+def read_search(request: web.Request, known: tuple[str, ...] = _FILTERS) -> tuple[Filters, int, str | None]:
     """Read a search's filters, limit and cursor. Raises InvalidRequestError that names the parameter."""
-    check_parameters(request, *_FILTERS, "limit", "cursor")
+    check_parameters(request, *known, "limit", "cursor")
     filters = Filters(
         from_ms=_integer(request, "from_ms", 0, MAX_EPOCH_MS),
         to_ms=_integer(request, "to_ms", 0, MAX_EPOCH_MS),
@@ -94,4 +95,9 @@ SEARCH_PARAMETERS = (
     _described(
         "cursor", "`next_cursor` of the page before.", {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
     ),
+)
+AUDIT_PARAMETERS = (
+    _described("from_ms", "From this time on, epoch milliseconds.", _EPOCH),
+    _described("to_ms", "Before this time, epoch milliseconds.", _EPOCH),
+    *(each for each in SEARCH_PARAMETERS if each["name"] not in ("from_ms", "to_ms", "text")),
 )

@@ -13,8 +13,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from recorder.errors import (
+    ConflictError,
     ForbiddenError,
     InvalidRequestError,
+    NotAnsweringError,
     NotFoundError,
     RecorderError,
     StorageError,
@@ -51,9 +53,11 @@ DOCUMENTED: tuple[type[RecorderError], ...] = (
     UnauthenticatedError,
     ForbiddenError,
     NotFoundError,
+    ConflictError,
     PreconditionFailedError,
     RangeNotSatisfiableError,
     StorageError,
+    NotAnsweringError,
 )
 
 

@@ -388,13 +388,13 @@ def test_a_refused_call_dials_nobody() -> None:
 
 def test_a_recording_control_is_applied_and_other_infos_cross_over() -> None:
     call = after(*UP)
-    assert call.handle(MUTE, 105.0) == [ApplyControl(Side.B, 7, Control(Verb.MUTE))]
+    assert call.handle(MUTE, 105.0) == [ApplyControl(Side.B, 7, Control(Verb.MUTE, "", "Record"))]
     assert call.handle(UNKNOWN, 105.0) == [ForwardInfo(8, Side.A, UNKNOWN.headers)]
 
 
 def test_a_control_is_understood_before_the_answer() -> None:
     assert after(CallAdmitted((ONE,)), LegRinging(180, "")).handle(MUTE, 105.0) == [
-        ApplyControl(Side.B, 7, Control(Verb.MUTE))
+        ApplyControl(Side.B, 7, Control(Verb.MUTE, "", "Record"))
     ]
 
 

@@ -1,76 +1,150 @@
-"""Which INFO requests control the recording, and that no other does."""
+"""Which steps are open, who may end them, and that what is refused changes nothing."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.calls.events import InfoReceived, Side
-from recorder.calls.recording_control import Control, Verb, parse
-from recorder.errors import InvalidRequestError
-
-
-def info(body: bytes = b"", content_type: str = "", headers: tuple[tuple[str, str], ...] = ()) -> InfoReceived:
-    return InfoReceived(Side.B, 1, content_type, body, headers)
-
-
-@pytest.mark.parametrize(
-    ("headers", "verb"),
-    [
-        ((("Record", "off"),), Verb.MUTE),
-        ((("record", " OFF "),), Verb.MUTE),
-        ((("Via", "x"), ("RECORD", "on")), Verb.UNMUTE),
-    ],
+from recorder.calls.events import Side
+from recorder.calls.recording_control import (
+    MOST_STEPS,
+    SDP_STEP,
+    By,
+    Control,
+    ControlRefusedError,
+    Effect,
+    OpenStep,
+    Steps,
+    Verb,
+    controller_of,
 )
-def test_the_record_header_controls(headers: tuple[tuple[str, str], ...], verb: Verb) -> None:
-    assert parse(info(headers=headers)) == Control(verb)
+
+MUTE, UNMUTE, START = Control(Verb.MUTE), Control(Verb.UNMUTE), Control(Verb.START)
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "Application/JSON;charset=utf-8"])
-def test_a_json_body_controls_and_names_its_step(content_type: str) -> None:
-    body = json.dumps({"action": "mute", "step": "card-number"}).encode()
-    assert parse(info(body, content_type)) == Control(Verb.MUTE, "card-number")
-    assert parse(info(b'{"action":"unmute"}', content_type)) == Control(Verb.UNMUTE)
+def effect(steps: Steps, control: Control, by: By = "application", *, enabled: bool = True) -> Effect:
+    return steps.apply(by, control, enabled=enabled)[0]
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        info(),
-        info(headers=(("Record", "maybe"),)),
-        info(b'{"action":"mute"}', "text/plain"),
-        info(b'{"action":"transfer"}', "application/json"),
-        info(b'{"action":', "application/json"),
-        info(b'["mute"]', "application/json"),
-        info(b"\xff\x00\xfe", "application/json"),
-        info(b"[" * 4000, "application/json"),
-        info(b" " * 5000 + b'{"action":"mute"}', "application/json"),
-        info(b"Signal=5\r\nDuration=160", "application/dtmf-relay"),
-    ],
+def refusal(steps: Steps, control: Control, by: By = "application", *, enabled: bool = True) -> ControlRefusedError:
+    before = steps.open
+    with pytest.raises(ControlRefusedError) as caught:
+        steps.apply(by, control, enabled=enabled)
+    assert steps.open == before
+    return caught.value
+
+
+def test_only_the_applications_side_controls() -> None:
+    assert controller_of(Side.B) == "application"
+    with pytest.raises(ControlRefusedError, match="Only the application") as caught:
+        controller_of(Side.A)
+    assert (caught.value.sip_status, caught.value.reason) == (403, "caller_side")
+
+
+def test_sound_is_back_when_every_step_is_over() -> None:
+    steps = Steps()
+    assert effect(steps, Control(Verb.MUTE, "card")) is Effect.BEGUN
+    assert effect(steps, Control(Verb.MUTE, "pin")) is Effect.BEGUN
+    assert effect(steps, Control(Verb.UNMUTE, "card")) is Effect.ENDED
+    assert steps.muted
+    assert effect(steps, Control(Verb.UNMUTE, "pin")) is Effect.ENDED
+    assert not steps.muted
+
+
+def test_the_same_again_changes_nothing() -> None:
+    steps = Steps()
+    assert [effect(steps, control) for control in (UNMUTE, MUTE, MUTE, UNMUTE, UNMUTE)] == [
+        Effect.UNCHANGED,
+        Effect.BEGUN,
+        Effect.UNCHANGED,
+        Effect.ENDED,
+        Effect.UNCHANGED,
+    ]
+
+
+def test_a_step_that_is_over_may_be_ended_again_while_another_is_open() -> None:
+    steps = Steps()
+    for control in (Control(Verb.MUTE, "card"), Control(Verb.UNMUTE, "card"), Control(Verb.MUTE, "pin")):
+        effect(steps, control)
+    assert effect(steps, Control(Verb.UNMUTE, "card")) is Effect.UNCHANGED
+    assert steps.muted
+
+
+def test_a_step_that_was_never_begun_cannot_be_ended() -> None:
+    steps = Steps()
+    effect(steps, Control(Verb.MUTE, "card"))
+    for control in (UNMUTE, START, Control(Verb.UNMUTE, "pin")):
+        error = refusal(steps, control)
+        assert (error.reason, error.sip_status, error.http_status) == ("unknown_step", 481, 409)
+
+
+def test_start_is_refused_where_nothing_is_recorded_unless_it_ends_a_step() -> None:
+    steps = Steps()
+    error = refusal(steps, START, enabled=False)
+    assert (error.reason, error.sip_status) == ("not_enabled", 403)
+    assert effect(steps, UNMUTE, enabled=False) is Effect.UNCHANGED
+    assert effect(steps, MUTE, enabled=False) is Effect.BEGUN
+    assert effect(steps, START, enabled=False) is Effect.ENDED
+    assert effect(steps, START) is Effect.UNCHANGED
+
+
+def test_operators_and_the_application_have_steps_of_their_own() -> None:
+    steps = Steps()
+    effect(steps, MUTE)
+    assert refusal(steps, UNMUTE, "operator").http_status == 409
+    steps.apply("operator", MUTE, "jane", enabled=True)
+    effect(steps, UNMUTE)
+    assert steps.open == (OpenStep("operator", "", "jane"),)
+    assert effect(steps, UNMUTE) is Effect.UNCHANGED
+    assert effect(steps, UNMUTE, "operator") is Effect.ENDED
+    assert refusal(steps, UNMUTE, "operator").reason == "unknown_step"
+
+
+def test_there_is_an_end_to_open_steps_but_not_for_sdp() -> None:
+    steps = Steps()
+    for number in range(MOST_STEPS):
+        effect(steps, Control(Verb.MUTE, str(number)))
+    assert refusal(steps, Control(Verb.MUTE, "more")).reason == "too_many_steps"
+    assert effect(steps, Control(Verb.MUTE, "7")) is Effect.UNCHANGED
+    assert effect(steps, Control(Verb.MUTE, SDP_STEP)) is Effect.BEGUN
+
+
+CONTROLS = st.tuples(
+    st.sampled_from(["application", "operator"]),
+    st.builds(Control, st.sampled_from(Verb), st.sampled_from(["", "card", "pin", SDP_STEP])),
+    st.booleans(),
 )
-def test_anything_else_is_somebody_elses(request_: InfoReceived) -> None:
-    assert parse(request_) is None
 
 
-@pytest.mark.parametrize("step", [5, None, "x" * 65, "a\nb", "../etc", ["card"]])
-def test_a_step_that_cannot_be_used_is_refused_with_the_reason(step: object) -> None:
-    body = json.dumps({"action": "mute", "step": step}).encode()
-    with pytest.raises(InvalidRequestError, match="step must be"):
-        parse(info(body, "application/json"))
-
-
-def test_a_request_that_says_on_and_off_is_refused() -> None:
-    with pytest.raises(InvalidRequestError, match="on and off"):
-        parse(info(headers=(("Record", "on"), ("Record", "off"))))
-
-
-@given(st.binary(max_size=200), st.sampled_from(["application/json", "application/json;x", "", "\x00"]), st.text())
-def test_no_body_and_no_header_breaks_the_parser(body: bytes, content_type: str, value: str) -> None:
-    try:
-        found = parse(info(body, content_type, (("Record", value),)))
-    except InvalidRequestError:
-        return
-    assert found is None or isinstance(found, Control)
+@given(st.lists(CONTROLS, max_size=40))
+def test_silent_is_exactly_while_a_step_lacks_its_end(script: list[tuple[By, Control, bool]]) -> None:
+    """Against a model: a step is open from its mute to its own end, whatever else is asked, refused or asked twice."""
+    steps, model = Steps(), set[tuple[By, str]]()
+    for by, control, enabled in script:
+        before = steps.open
+        key = (by, control.step)
+        try:
+            done, _ = steps.apply(by, control, enabled=enabled)
+        except ControlRefusedError:
+            assert steps.open == before
+            assert control.verb is not Verb.MUTE
+            assert key not in model
+            continue
+        if control.verb is Verb.MUTE:
+            assert done is (Effect.UNCHANGED if key in model else Effect.BEGUN)
+            model.add(key)
+        else:
+            assert done is (Effect.ENDED if key in model else Effect.UNCHANGED)
+            model.discard(key)
+        assert {(one.by, one.name) for one in steps.open} == model
+        assert steps.muted == bool(model)
+        # The same once more: nothing changes by it, whether it is taken or refused.
+        held = steps.open
+        try:
+            again, _ = steps.apply(by, control, enabled=enabled)
+        except ControlRefusedError:
+            pass
+        else:
+            assert again is Effect.UNCHANGED
+        assert steps.open == held

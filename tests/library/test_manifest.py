@@ -51,7 +51,7 @@ def test_the_manifest_on_disk_has_the_documented_keys(folder: Path, make_call: C
         *("leg", "cause", "start_sample", "samples", "start_s", "duration_s", "call_start_s", "call_duration_s"),
     }
     assert set(content["redactions"][0]) == {
-        *("start_sample", "samples", "start_s", "duration_s", "step", "control", "resumed"),
+        *("start_sample", "samples", "start_s", "duration_s", "step", "control", "operators", "resumed"),
         *("call_start_s", "call_duration_s"),
     }
 

@@ -88,15 +88,17 @@ def test_the_application_cannot_end_what_an_operator_began() -> None:
     assert np.array_equal(silenced(redactions), where((100, 300)))
 
 
-def test_an_operator_ends_his_own_first_then_the_applications() -> None:
+def test_an_operator_cannot_end_what_the_application_began() -> None:
     redactions = Redactions()
     redactions.begin(100, "", "application")
-    redactions.begin(150, "", "operator")
+    redactions.begin(150, "", "operator", "jane")
     assert redactions.end(200, "", "operator")
+    assert not redactions.end(250, "", "operator")
     assert redactions.active
-    assert redactions.end(300, "", "operator")
-    assert not redactions.active
+    assert redactions.end(300, "", "application")
     assert np.array_equal(silenced(redactions), where((100, 300)))
+    [span] = redactions.spans()
+    assert (span.controls, span.operators) == (("application", "operator"), ("jane",))
 
 
 def test_what_nobody_ends_is_silent_to_the_end_and_marked() -> None:
@@ -176,10 +178,7 @@ def run_model(operations: list[tuple[str, int, str, Control]], redactions: Redac
             assert redactions.begin(position, step, control) == ((control, step) not in opened)
             opened.setdefault((control, step), position)
             continue
-        key = (control, step)
-        if key not in opened and control == "operator":
-            key = ("application", step)
-        began = opened.pop(key, None)
+        began = opened.pop((control, step), None)
         assert redactions.end(position, step, control) == (began is not None)
         if began is not None:
             mask[began - GUARD_BEFORE : position + GUARD_AFTER] = True

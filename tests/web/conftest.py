@@ -15,7 +15,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
+from recorder.calls.recording_control import Control, Operator
+from recorder.errors import NotFoundError
 from recorder.identifiers import RecordingName
+from recorder.library.audit import AuditTrail
 from recorder.library.index import Index
 from recorder.library.manifest import LegFacts, Legs, Manifest, NameParts, Parties
 from recorder.metrics import Metrics
@@ -25,6 +28,18 @@ from recorder.web.services import Services
 from recorder.web.tokens import token_sha256
 
 T0 = 1_700_000_000_000
+
+
+class NoCalls:
+    """Nothing to control: what live calls do is tried with a real recorder (tests/endtoend/test_control.py)."""
+
+    async def control(self, _dialog_id: str, _control: Control, _operator: Operator) -> dict[str, Any]:
+        raise NotFoundError("there is no such call now")
+
+    async def hang_up(self, _dialog_id: str, _operator: Operator) -> None:
+        raise NotFoundError("there is no such call now")
+
+
 ROLES = ("viewer", "developer", "maintainer", "owner")
 Client = TestClient[web.Request, web.Application]
 Clients = Callable[[web.Application], Awaitable[Client]]
@@ -114,7 +129,19 @@ def services(library: Library) -> Iterator[Services]:
 
     tokens = tuple(Token(name=f"the-{role}", role=role, sha256=token_sha256(f"{role}-token")) for role in ROLES)
     with closing(Index(library.index.path)) as index:
-        yield Services(index, library.folder, Http(tokens=tokens), Metrics(), live_calls, {})
+        audit = AuditTrail(index, library.folder, Metrics())
+        audit.start()
+        yield Services(
+            index,
+            library.folder,
+            Http(tokens=tokens),
+            Metrics(),
+            live_calls,
+            NoCalls(),
+            audit.enter,
+            {},
+        )
+        audit.stop(10)
 
 
 @pytest.fixture

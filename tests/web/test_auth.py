@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +10,8 @@ import pytest
 from aiohttp import ClientSession, web
 from structlog.testing import capture_logs
 
-from recorder.settings import Http
+from recorder.library.search import Filters
+from recorder.settings import Http, Token
 from recorder.web.app import build_app, resources
 from recorder.web.auth import Caller
 from recorder.web.resource import Resource
@@ -20,6 +23,8 @@ from .conftest import ROLES, Client, Clients, Library, bearer
 
 OPEN = ["/healthz", "/readyz", "/metrics", "/api/docs", "/api/openapi.json"]
 GUARDED = [resource for resource in resources() if resource.role is not None]
+EVERY_ROLES = [resource for resource in GUARDED if resource.role == "viewer" and resource.right is None]
+RIGHTS = [resource for resource in GUARDED if resource.right is not None]
 
 
 def path_of(resource: Resource, library: Library) -> str:
@@ -42,13 +47,66 @@ async def test_open_resources_need_no_token(client: Client, path: str) -> None:
     assert (await client.head(path)).status == 200
 
 
-@pytest.mark.parametrize("resource", GUARDED, ids=lambda each: each.path)
+@pytest.mark.parametrize("resource", EVERY_ROLES, ids=lambda each: each.path)
 @pytest.mark.parametrize("role", ROLES)
 async def test_every_role_may_search_read_and_play(
     client: Client, library: Library, resource: Resource, role: str
 ) -> None:
     answer = await client.request(resource.method, path_of(resource, library), headers=bearer(f"{role}-token"))
     assert answer.status == 200
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_the_audit_is_for_maintainers_and_owners(client: Client, role: str) -> None:
+    answer = await client.get("/api/v1/audit", headers=bearer(f"{role}-token"))
+    assert answer.status == (200 if role in ("maintainer", "owner") else 403)
+
+
+def test_calls_are_controlled_by_a_right_of_its_own() -> None:
+    assert {(each.method, each.path.removeprefix("/api/v1/calls/{dialogId}")) for each in RIGHTS} == {
+        ("POST", "/mute"),
+        ("POST", "/unmute"),
+        ("DELETE", ""),
+    }
+
+
+@pytest.mark.parametrize("resource", RIGHTS, ids=lambda each: each.path)
+async def test_no_role_brings_a_right_along_and_who_lacks_it_is_in_the_audit(
+    client: Client, library: Library, resource: Resource
+) -> None:
+    answer = await client.request(resource.method, path_of(resource, library), headers=bearer("owner-token"))
+    assert answer.status == 403
+    assert (await answer.json())["detail"].startswith("this takes the right control")
+
+    def entries() -> tuple[dict[str, Any], ...]:
+        while not (found := library.index.search_audit(Filters(dialog_id="D1")).entries):
+            time.sleep(0.01)
+        return found
+
+    [entry] = await asyncio.to_thread(entries)
+    assert (entry["actor"], entry["who"], entry["action"]) == ("operator", "the-owner", resource.audited)
+    assert (entry["result"], entry["reason"]) == ("refused", "no_right")
+    assert entry["source"].startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize("resource", RIGHTS, ids=lambda each: each.path)
+async def test_who_has_the_right_may_whatever_the_role(
+    services: Services, aiohttp_client: Clients, library: Library, resource: Resource
+) -> None:
+    token = Token(name="desk", may=("control",), sha256=token_sha256("desk-token"))
+    client = await aiohttp_client(build_app(replace(services, http=Http(tokens=(token,)))))
+    answer = await client.request(resource.method, path_of(resource, library), headers=bearer("desk-token"))
+    assert answer.status == 404  # of these services, which have no calls
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'{"steps": 1}', b'{"step": 1}', b'{"step": "a b"}', b'{"reason": "\\u0000"}', b"[" * 9000]
+)
+async def test_a_body_that_cannot_be_read_is_refused(services: Services, aiohttp_client: Clients, body: bytes) -> None:
+    token = Token(name="desk", may=("control",), sha256=token_sha256("desk-token"))
+    client = await aiohttp_client(build_app(replace(services, http=Http(tokens=(token,)))))
+    answer = await client.post("/api/v1/calls/D1/mute", data=body, headers=bearer("desk-token"))
+    assert answer.status == 400
 
 
 @pytest.mark.parametrize("resource", GUARDED, ids=lambda each: each.path)
@@ -82,7 +140,7 @@ async def test_the_scheme_is_read_in_either_case(client: Client) -> None:
 
 async def test_a_token_in_the_query_opens_the_audio_and_nothing_else(client: Client, library: Library) -> None:
     for resource in GUARDED:
-        answer = await client.get(f"{path_of(resource, library)}?access_token=viewer-token")
+        answer = await client.request(resource.method, f"{path_of(resource, library)}?access_token=viewer-token")
         assert answer.status == (200 if resource.token_in_query else 401), resource.path
         if resource.token_in_query:
             assert answer.headers["Cache-Control"] == "private, no-store"
