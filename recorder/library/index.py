@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, Update, func, insert, select, update
 from sqlalchemy.dialects import sqlite
 
 from recorder.errors import NotFoundError, StorageError
@@ -84,7 +84,8 @@ class Index:
         """Add ended calls in one durable transaction: all of them, or none; `ledger_head` is remembered with them.
 
         A CDR has the keys of `recorder.calls.cdr.CallDetailRecord`; either half of an entry may be None. A recording
-        adds its row and one entry to the usage ledger. Raises EntryError when an entry cannot be taken (a file name
+        adds its row and one entry to the usage ledger; one that comes without its CDR is entered in that, if the CDR is
+        there and says that it was not recorded. Raises EntryError when an entry cannot be taken (a file name
         that is there already, a missing key), StorageError when the index cannot be written.
         """
         try:
@@ -98,6 +99,9 @@ class Index:
                 connection.execute(_INSERT_RECORDINGS, recordings)
             if cdrs:
                 connection.execute(_INSERT_CDRS, cdrs)
+            for cdr, manifest in batch:
+                if cdr is None and manifest is not None:
+                    connection.execute(_recorded_after_all(manifest))
             if kept:
                 connection.execute(_INSERT_USAGE, kept)
             if ledger_head is not None:
@@ -242,6 +246,16 @@ class Index:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+def _recorded_after_all(manifest: Manifest) -> Update:
+    """A recording that was repaired, or got its file late, after its CDR had been entered."""
+    of_this_call = (
+        CDRS.c.id == manifest.name.dialog_id,
+        CDRS.c.time == manifest.name.dialog_timestamp_ms,
+        CDRS.c.recorded == 0,
+    )
+    return update(CDRS).where(*of_this_call).values(recorded=1, file=manifest.file_name)
 
 
 def _recording_row(manifest: Manifest) -> dict[str, Any]:

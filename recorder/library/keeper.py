@@ -1,9 +1,9 @@
 """The way of an ended call into the library: durable file, manifest, then index row, CDR and usage entry together.
 
 Calls hand over and go on. A few threads make files durable (each fsync waits for the disk, not for the interpreter);
-one thread writes the index, a batch of calls in one transaction. While the index cannot be written, files and manifests
-are kept all the same and the entries wait, with back-off; `stop` leaves what is still waiting where the next start
-finds it (`recovery.reindex`).
+one thread writes the index, a batch of calls in one transaction. While the disk refuses a file, its call waits and is
+tried again, and the others go on. While the index cannot be written, files and manifests are kept all the same and the
+entries wait, with back-off; `stop` leaves what is still waiting where the next start finds it (`recovery.reindex`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +38,8 @@ BATCH_CALLS = 200
 # How long the index waits for a second call to share a transaction with: halves its CPU at 100 calls a second.
 GATHER_S = 0.05
 FILE_BACK_OFFS_S = (0.1, 0.5, 2.5)
+# After these, a file that the disk refuses is tried again so often.
+LATER_S = 10.0
 INDEX_BACK_OFF_S = 0.1
 LAST_INDEX_BACK_OFF_S = 10.0
 LAST_WRITE_S = 10.0
@@ -93,6 +97,8 @@ class Keeper:
         self._waiting: list[_Entry] = []
         self._in_ledger = 0  # how many of the first of these have their line
         self._unfiled: dict[int, EndedCall] = {}
+        self._put_off: deque[tuple[float, EndedCall]] = deque()  # when they are due, in order; under _state
+        self._put_off_once: set[int] = set()
         self._depth = 0
         self._alarmed = False
         self._state = threading.Condition()
@@ -158,29 +164,60 @@ class Keeper:
         return self._depth
 
     def _keep_files(self) -> None:
-        while (call := self._to_file.get()) is not None:
+        while (call := self._next()) is not None:
             try:
                 entry = self._keep_file(call)
-            except Exception:  # noqa: BLE001 - the thread outlives a fault in what it was handed
-                self._metrics.storage_errors.labels("commit").inc()
-                _log.exception("commit_failed", **_facts(call.cdr))
+            except Exception as error:  # noqa: BLE001 - the thread outlives a fault in what it was handed
+                if _is_the_disks(error) and not self._draining.is_set():
+                    self._put_off_a_while(call)
+                    continue
+                if not isinstance(error, StorageError | OSError):
+                    self._metrics.storage_errors.labels("commit").inc()
+                    _log.exception("commit_failed", **_facts(call.cdr))
                 entry = self._failed(call)
             self._to_index.put(entry)
             with self._state:
                 del self._unfiled[id(call)]
+                self._put_off_once.discard(id(call))
+
+    def _next(self) -> EndedCall | None:
+        """Wait for a call to keep: one that was put off and is due, or a new one. None: there will be no more."""
+        while True:
+            wait_s = None
+            with self._state:
+                if self._put_off:
+                    wait_s = self._put_off[0][0] - time.monotonic()
+                    if wait_s <= 0 or self._draining.is_set():
+                        return self._put_off.popleft()[1]
+            with suppress(queue.Empty):
+                call = self._to_file.get(timeout=wait_s)
+                if call is not None or not self._put_off:
+                    return call
+                self._to_file.put(None)  # what was put off comes before the end
+
+    def _put_off_a_while(self, call: EndedCall) -> None:
+        _log.warning("commit_put_off", retry_s=LATER_S, **_facts(call.cdr))
+        with self._state:
+            self._put_off.append((time.monotonic() + LATER_S, call))
+            self._put_off_once.add(id(call))
 
     def _keep_file(self, call: EndedCall) -> _Entry:
+        """Make the file and its manifest durable. Raises what the last try at the file has raised."""
         assert call.commit is not None
-        file = self._persist("commit", call.commit, call.cdr)
-        if file is None:
-            return self._failed(call)
+        # One that has been put off is tried once each time, so that those with a sound disk need not wait for it.
+        back_offs_s = () if id(call) in self._put_off_once else FILE_BACK_OFFS_S
+        file = self._persist("commit", call.commit, call.cdr, back_offs_s)
         manifest = self._manifest(call, file)
         if self._ledger is not None:
             manifest = manifest.signed(self._ledger.signer)
-        written = self._persist("manifest", lambda: manifest.write(file.path.parent), call.cdr)
+        on_disk = True
+        try:
+            self._persist("manifest", lambda: manifest.write(file.path.parent), call.cdr, FILE_BACK_OFFS_S)
+        except (StorageError, OSError):
+            on_disk = False
         self._metrics.recordings.labels("kept").inc()
         self._metrics.recorded.inc(manifest.duration_s)
-        return _Entry(call.cdr, manifest, call.ended_monotonic, on_disk=written is not None)
+        return _Entry(call.cdr, manifest, call.ended_monotonic, on_disk=on_disk)
 
     def _failed(self, call: EndedCall) -> _Entry:
         # Its .part is still there: the next start makes a recording of it, under the same dialogId and time.
@@ -197,16 +234,20 @@ class Keeper:
             self._metrics.storage_errors.labels("manifest").inc()
             return recovered_manifest(recording_name(file.path), file, cdr=cdr)
 
-    def _persist(self, operation: str, write: Callable[[], Result], cdr: Mapping[str, Any]) -> Result | None:
-        for attempt, back_off_s in enumerate((*FILE_BACK_OFFS_S, None), start=1):
+    def _persist(
+        self, operation: str, write: Callable[[], Result], cdr: Mapping[str, Any], back_offs_s: Sequence[float]
+    ) -> Result:
+        """Write, once more after each of `back_offs_s` if need be. Raises what the last try has raised."""
+        attempt = 0
+        while True:
             try:
                 return write()
             except (StorageError, OSError) as error:
                 self._metrics.storage_errors.labels(operation).inc()
-                _log.error(f"{operation}_failed", attempt=attempt, error=str(error), **_facts(cdr))
-            if back_off_s is None or self._stopping.wait(back_off_s):
-                break
-        return None
+                _log.error(f"{operation}_failed", attempt=attempt + 1, error=str(error), **_facts(cdr))
+                if attempt == len(back_offs_s) or self._stopping.wait(back_offs_s[attempt]):
+                    raise
+            attempt += 1
 
     def _keep_entries(self) -> None:
         open_for_more = True
@@ -313,6 +354,12 @@ class Keeper:
             self._metrics.storage_errors.labels("spill").inc()
             for cdr in cdrs:
                 _log.error("cdr_lost", error=str(error), cdr=dict(cdr))
+
+
+def _is_the_disks(error: Exception) -> bool:
+    """Whether the disk has refused, so that trying again may help; not when a name is taken."""
+    cause = error.__cause__ if isinstance(error, StorageError) else error
+    return isinstance(cause, OSError) and not isinstance(cause, FileExistsError)
 
 
 def _facts(cdr: Mapping[str, Any]) -> dict[str, Any]:

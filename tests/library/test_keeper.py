@@ -30,6 +30,7 @@ WAIT_S = 30.0
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "FILE_BACK_OFFS_S", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(keeper, "LATER_S", 0.02)
     monkeypatch.setattr(keeper, "INDEX_BACK_OFF_S", 0.01)
     monkeypatch.setattr(keeper, "LAST_INDEX_BACK_OFF_S", 0.02)
     monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.02)
@@ -221,8 +222,10 @@ def test_a_commit_that_fails_at_first_is_tried_again(
     assert sample(metrics, "recordings_total", outcome="failed") == 0
 
 
-@pytest.mark.parametrize(("error", "tries"), [(OSError(5, "Input/output error"), 4), (RuntimeError("a fault"), 1)])
-def test_a_commit_that_goes_on_failing_leaves_a_cdr_that_says_so(
+@pytest.mark.parametrize(
+    ("error", "tries"), [(StorageError("the name is taken"), 4), (FileExistsError(), 4), (RuntimeError("a fault"), 1)]
+)
+def test_a_commit_that_cannot_succeed_leaves_a_cdr_that_says_so(
     running: Keeper,
     index: Index,
     folder: Path,
@@ -243,6 +246,58 @@ def test_a_commit_that_goes_on_failing_leaves_a_cdr_that_says_so(
     assert index.search_cdrs(Filters()).entries == (good.cdr, failing.unrecorded_cdr)
     assert sample(metrics, "storage_errors_total", operation="commit") == tries
     assert sample(metrics, "recordings_total", outcome="failed") == 1
+
+
+def test_commits_that_the_disk_refuses_wait_for_it_and_hold_nobody_up(
+    running: Keeper, index: Index, folder: Path, metrics: Metrics, make_call: CallMaker
+) -> None:
+    refused = [make_call() for _ in range(10)]  # more than there are threads
+    good = make_call()
+    back = threading.Event()
+
+    def commit_of(call: SampleCall) -> Callable[[], CommittedFile]:
+        def commit() -> CommittedFile:
+            if not back.is_set():
+                raise StorageError("cannot be made durable") from OSError(28, "No space left on device")
+            return call.write_audio(folder)
+
+        return commit
+
+    for call in refused:
+        running.submit(ended(call, folder, commit=commit_of(call)))
+    until(lambda: sample(metrics, "storage_errors_total", operation="commit") >= 60)
+    running.submit(ended(good, folder))
+    until(lambda: [entry.file_name for entry in index.search(Filters()).entries] == [good.file_name])
+    assert running.depth == 10
+    back.set()
+    assert running.wait_idle(WAIT_S)
+    assert {entry.file_name for entry in index.search(Filters(), 50).entries} == {
+        call.file_name for call in (*refused, good)
+    }
+    assert {str(cdr["id"]): cdr for cdr in index.search_cdrs(Filters(), 50).entries} == {
+        call.name.dialog_id: call.cdr for call in (*refused, good)
+    }
+    assert sample(metrics, "recordings_total", outcome="kept") == 11
+    assert sample(metrics, "recordings_total", outcome="failed") == 0
+
+
+def test_stop_tries_once_more_what_the_disk_refused_and_the_next_start_makes_it_good(
+    index: Index, folder: Path, metrics: Metrics, make_call: CallMaker
+) -> None:
+    call = make_call()
+
+    def commit() -> CommittedFile:
+        raise OSError(5, "Input/output error")
+
+    stopping = Keeper(index, folder, metrics)
+    stopping.start()
+    stopping.submit(ended(call, folder, commit=commit))
+    until(lambda: sample(metrics, "storage_errors_total", operation="commit") >= 4)
+    assert stopping.stop(WAIT_S) == 0
+    assert index.search_cdrs(Filters()).entries == (call.unrecorded_cdr,)
+    call.write_audio(folder)  # what is left of it is repaired at the next start
+    reindex(folder, index)
+    assert index.search_cdrs(Filters()).entries == (call.cdr,)
 
 
 def test_a_manifest_that_cannot_be_written_keeps_the_recording_in_reach(
