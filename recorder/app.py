@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ from recorder.sip.leg import Leg
 from recorder.sip.prober import Prober
 from recorder.transparency import Transparency
 from recorder.web.app import build_app
-from recorder.web.health import disk_check, index_check
+from recorder.web.health import disk_check, index_check, writing_check
 from recorder.web.server import start
 from recorder.web.services import Services as WebServices
 
@@ -169,7 +169,20 @@ class _Recorder:
             metrics.redacted.inc(silenced / recording.clock_rate_hz)
             keeper.submit(ended.pop(recording))
 
-        writer = Writer(hand_over, metrics=metrics, block_s=settings.recording.block_ms / 1000)
+        def leave() -> None:
+            """The disk did not take these in time: the next start makes recordings of what it has of them."""
+            for call in list(ended.values()):
+                cdr = {**call.cdr, "recorded": False, "file": None}
+                keeper.submit(replace(call, cdr=cdr, commit=None, manifest_of=None))
+
+        stack.callback(leave)
+        writer = Writer(
+            hand_over,
+            block_s=settings.recording.block_ms / 1000,
+            memory_bytes=settings.recording.queue_mb * 1_000_000,
+            sync_s=settings.recording.sync_s,
+            metrics=metrics,
+        )
         writer.start()
         stack.callback(writer.stop, _FINISH_S)
 
@@ -206,7 +219,7 @@ class _Recorder:
         return index, audit, exchange, endpoint
 
     async def _start_web(self, index: Index, audit: AuditTrail, exchange: Exchange, endpoint: Endpoint) -> AppRunner:
-        settings, metrics = self._settings, self._metrics
+        settings, metrics, disk = self._settings, self._metrics, exchange.disk
 
         async def live_calls() -> list[dict[str, Any]]:
             return await endpoint.ask(exchange.live)
@@ -228,6 +241,7 @@ class _Recorder:
                 "sip": sip_bound,
                 "index": index_check(index),
                 "disk": disk_check(self._folder, floor_bytes, metrics.disk_free),
+                "writing": writing_check(lambda: disk.lag_s, lambda: disk.memory.used_bytes),
             },
         )
         return await start(build_app(services), settings.http.host, settings.http.port)

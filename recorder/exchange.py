@@ -23,6 +23,7 @@ from recorder.calls.transfer import Replaced, replaced
 from recorder.errors import InvalidRequestError, NotFoundError, RecorderError
 from recorder.identifiers import new_dialog_id
 from recorder.library.audit import AuditEntry
+from recorder.media.disk import Disk
 from recorder.session import Services, Session
 from recorder.sip.leg import Leg
 
@@ -142,6 +143,11 @@ class Exchange:
         return session
 
     @property
+    def disk(self) -> Disk:
+        """What writes the recordings."""
+        return self._services.writer.disk
+
+    @property
     def count(self) -> int:
         """How many calls there are. Any thread may ask."""
         return len(self._sessions)
@@ -173,7 +179,7 @@ class Exchange:
                 decision, unrecorded_because="refused"
             )
         if recorded:
-            decision = replace(decision, unrecorded_because=self.admission.storage_trouble(room))
+            decision = replace(decision, unrecorded_because=self.admission.overload(room))
         targets = self._services.health.in_order(decision.targets, time.monotonic())
         return CallAdmitted(targets, decision.follow_redirects, direction), decision
 
@@ -242,6 +248,7 @@ class Exchange:
             descriptors=watched.descriptors - opened,
             disk_bytes=watched.disk_bytes,
             writer_lag_s=self._services.writer.lag_s,
+            disk_queue_bytes=self._services.writer.disk.memory.used_bytes,
         )
 
     def _checked(self, identity: Identity) -> Identity:

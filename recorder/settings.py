@@ -454,6 +454,8 @@ class Account(_Section):
 class Recording(_Section):
     folder: FilePath = Path("recordings")
     block_ms: Annotated[int, Field(ge=20, le=1000)] = 400
+    queue_mb: Annotated[int, Field(ge=1, le=65536)] = 256
+    sync_s: Annotated[float, Field(ge=0.1, le=3600)] | None = 5
     disk_floor_mb: Annotated[int, Field(ge=0)] = 512
     when_disk_full: Literal["connect", "refuse"] = "connect"
     signing_key_file: FilePath | None = None

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 MAX_ACCOUNTS = 256
 """PJSUA_MAX_ACC in scripts/pjproject/config_site.h: one a trunk, one more where it registers, one of our own."""
+PACKETS_LATE_MS = 220
+"""How late a packet may come and still be recorded, and what is allowed on top: HOLD_S and TOLERANCE_S of take."""
+LONGEST_HOLD_BACK_MS = 1000
+"""What a killed process may lose of a recording."""
 RTP_PORTS_PER_CALL = 4
 """Two legs, each with a port for RTP and one for RTCP (RFC 3550, section 11)."""
 
@@ -56,6 +60,7 @@ def warnings(settings: Settings) -> list[str]:
             _doors,
             _certificates_unasked,
             _missing_transports,
+            _long_hold_back,
         )
         for path, text in check(settings)
     ]
@@ -282,6 +287,21 @@ def _missing_transports(settings: Settings) -> Iterator[Fault]:
         if (transport := transport_of(uri)) not in transports:
             asks = f"{uri} asks for {transport.upper()}"
             yield path, f"{asks}, but sip.listen has no {transport} entry, so that it cannot be reached; add one"
+
+
+def _long_hold_back(settings: Settings) -> Iterator[Fault]:
+    guards = (account.redaction.guard_before_ms for account in settings.accounts)
+    before_ms = max(settings.redaction.guard_before_ms, *(guard or 0 for guard in guards), 0)
+    held_ms = before_ms + PACKETS_LATE_MS + settings.recording.block_ms
+    if held_ms > LONGEST_HOLD_BACK_MS:
+        yield (
+            ("recording", "block_ms"),
+            (
+                f"up to {held_ms} ms of a call are not on the disk yet ({settings.recording.block_ms}, redaction."
+                f"guard_before_ms {before_ms} and {PACKETS_LATE_MS} for late packets), and are lost when the process "
+                f"is killed; at most {LONGEST_HOLD_BACK_MS} ms are meant to be: lower one of them"
+            ),
+        )
 
 
 def _target_uris(settings: Settings) -> Iterator[Fault]:

@@ -454,6 +454,8 @@ def test_an_address_for_others_without_tokens_is_warned_of() -> None:
             "trunks: [{name: a, sources: [10.0.0.0/8]}, {name: b, sources: ['::1', 10.1.0.0/16]}]",
             "trunks.1.sources.1: 10.1.0.0/16 belongs to trunk a already, by its 10.0.0.0/8",
         ),
+        ("recording: {block_ms: 500}", "recording.block_ms: up to 1020 ms of a call are not on the disk yet"),
+        ("redaction: {guard_before_ms: 800}", "recording.block_ms: up to 1420 ms of a call are not on the disk yet"),
     ],
 )
 def test_what_is_surely_not_meant_is_warned_of(text: str, warning: str) -> None:

@@ -35,6 +35,7 @@ class Room:
         descriptors: how many more files and sockets the process may open.
         disk_bytes: free space where recordings are written; None when that is not known.
         writer_lag_s: how late the writer is.
+        disk_queue_bytes: what waits in memory for the disk.
     """
 
     calls: int = 0
@@ -43,6 +44,7 @@ class Room:
     descriptors: int = 1000
     disk_bytes: int | None = None
     writer_lag_s: float = 0.0
+    disk_queue_bytes: int = 0
 
 
 class Admission:
@@ -60,6 +62,7 @@ class Admission:
         self._floor_bytes = settings.recording.disk_floor_mb * 1_000_000
         # Beyond this the rings of the calls that run are about to lose samples.
         self._longest_lag_s = settings.media.ring_s / 2
+        self._longest_queue_bytes = settings.recording.queue_mb * 1_000_000 // 2
         self._refuse_unrecorded = settings.recording.when_disk_full == "refuse"
 
     def refusal(self, trunk: str, room: Room, now: float, *, recorded: bool) -> Refusal | None:
@@ -86,9 +89,15 @@ class Admission:
         return None
 
     def storage_trouble(self, room: Room) -> str | None:
-        """Why nothing more should be recorded, in a word; None when it can be."""
+        """Why a new recording might not be whole, in a word; None when nothing speaks against it."""
         if room.disk_bytes is not None and room.disk_bytes < self._floor_bytes:
             return "disk_full"
+        if room.disk_queue_bytes > self._longest_queue_bytes:
+            return "disk_stalled"
+        return self.overload(room)
+
+    def overload(self, room: Room) -> str | None:
+        """Why nothing more should be recorded, lest those suffer that are; None when it can be."""
         return "writer_lag" if room.writer_lag_s > self._longest_lag_s else None
 
 

@@ -49,3 +49,20 @@ class Cuts:
             return position
         join = self._joins[index]
         return join.position + max(0, position - join.call_position - join.left_out)
+
+    def in_call(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Which stretches of the call stand in [start, stop) of the file."""
+        stretches = []
+        for join in self._joins:
+            if start < join.position < stop:
+                stretches.append((self._call_position(start), join.call_position))
+                start = join.position
+        if start < stop:
+            begin = self._call_position(start)
+            stretches.append((begin, begin + stop - start))
+        return stretches
+
+    def _call_position(self, position: int) -> int:
+        """Where in the call a sample of the file comes from."""
+        left_out = sum(join.left_out for join in self._joins if join.position <= position)
+        return position + left_out

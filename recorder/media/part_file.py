@@ -20,6 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from recorder.byte_store import PLAIN, ByteStore, Storage
 from recorder.errors import StorageError
 from recorder.file_format import SUFFIXES, FileFormat
@@ -101,9 +103,7 @@ class PartFile:
             raise _refused(part, "cannot be made", error) from error
         try:
             store = storage.create(descriptor)
-            # As they will be read back.
-            tags = Tags.from_texts(replace(tags, encoding=file_format.encoding).as_texts())
-            header = WavHeader(clock_rate_hz, file_format.channels, tags=tags)
+            header = _header_of(clock_rate_hz, file_format, tags)
             try:
                 store.write_at(0, header.pack())
             except OSError:
@@ -114,10 +114,61 @@ class PartFile:
             raise _refused(part, "cannot be begun", error) from error
         return cls(final_path, store, header, file_format, storage)
 
+    @classmethod
+    def reopen(
+        cls,
+        final_path: Path,
+        clock_rate_hz: int,
+        file_format: FileFormat = FileFormat(),  # noqa: B008 - immutable
+        *,
+        tags: Tags = Tags(),  # noqa: B008 - immutable
+        storage: Storage = PLAIN,
+    ) -> PartFile | None:
+        """Open the `.part` that an earlier PartFile of ours has made and let go of, at its end. None: it is not there.
+
+        Raises:
+            StorageError: it cannot be opened.
+        """
+        part = part_path(final_path)
+        header = _header_of(clock_rate_hz, file_format, tags)
+        try:
+            store = storage.open(_open(part))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _refused(part, "cannot be opened again", error) from error
+        file = cls(final_path, store, header, file_format, storage)
+        try:
+            beginning = store.read_at(0, HEADER_BYTES)
+            if len(beginning) < HEADER_BYTES or not any(beginning):  # it was not durable when the disk failed
+                store.write_at(0, header.pack())
+            file._samples = max(0, store.size - HEADER_BYTES) // header.frame_bytes
+        except OSError as error:
+            _close(store)
+            raise _refused(part, "cannot be opened again", error) from error
+        return file
+
     @property
     def samples(self) -> int:
         """Length so far, of one channel: the position that the next write starts at."""
         return self._samples
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the file is where it belongs: not deleted, moved away, or on a disk that is mounted no more."""
+        if self._written is not None:
+            return True
+        if self._format.encoding != "pcm16" and os.path.lexists(self.final_path):  # a commit that was interrupted
+            return True
+        try:
+            file = os.fstat(self._store.descriptor)
+            for path in (self.path, self.final_path):  # the second, too
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(file, path.lstat()):
+                        return True
+        except OSError as error:
+            raise _refused(self.path, "cannot be looked at", error) from error
+        return False
 
     def write(self, samples: Samples) -> None:
         """Append samples (several channels: interleaved, or a row a sample).
@@ -131,6 +182,14 @@ class PartFile:
             self._samples += self._kept(offset, count)
             raise _refused(self.path, "cannot be written", error) from error
         self._samples += count
+
+    def read(self, start: int, count: int) -> Samples:
+        """Read up to `count` samples of every channel from `start` on, interleaved."""
+        try:
+            content = self._store.read_at(self._offset(start), count * self._header.frame_bytes)
+        except OSError as error:
+            raise _refused(self.path, "cannot be read", error) from error
+        return np.frombuffer(content[: len(content) // self._header.frame_bytes * self._header.frame_bytes], np.int16)
 
     def skip(self, count: int) -> None:
         """Go on `count` samples later. What is between reads as silence and takes no room on most file systems."""
@@ -167,6 +226,12 @@ class PartFile:
             self._written = _finish(self._store, self._header, self.path, self._format, self._storage)
             _close(self._store)
         return self._written
+
+    def discard(self) -> None:
+        """Let go of the file and remove it."""
+        with suppress(OSError):
+            self.path.unlink()
+        self.abandon()
 
     def abandon(self) -> None:
         """Let go of the file as it is. It stays a `.part`, and `repair` can make a recording of it."""
@@ -224,6 +289,12 @@ def final_path(part: Path) -> Path:
         endings = ", ".join(suffix + PART_SUFFIX for suffix in SUFFIXES)
         raise StorageError(f"{part}: the name of an unfinished recording ends in {endings}")
     return final
+
+
+def _header_of(clock_rate_hz: int, file_format: FileFormat, tags: Tags) -> WavHeader:
+    # The tags as they will be read back.
+    tags = Tags.from_texts(replace(tags, encoding=file_format.encoding).as_texts())
+    return WavHeader(clock_rate_hz, file_format.channels, tags=tags)
 
 
 def _refused(path: Path, what: str, error: Exception) -> StorageError:

@@ -2,7 +2,7 @@
 
 The newest samples are held back (in the taps), so that a redaction can still reach back by its guard interval. The file
 holds the timeline: position 0 is the origin, and whatever could not be kept is silence of the right length, listed as a
-gap. When storage fails the call goes on; the loss is counted, and writing is tried again.
+gap. What is ready for the file goes to the spool, where it waits for the disk: when storage fails the call goes on.
 
 Positions are the call's unless they are said to be the file's. The two are apart only where redacted stretches are left
 out of the file (mode pause); `in_file` leads from one to the other.
@@ -18,7 +18,6 @@ from typing import Literal
 import structlog
 
 from recorder.byte_store import PLAIN, Storage
-from recorder.errors import StorageError
 from recorder.file_format import FileFormat
 from recorder.media.cuts import Cuts, Join
 from recorder.media.dtmf import DigitRemoval
@@ -27,18 +26,16 @@ from recorder.media.mixer import apart, mix
 from recorder.media.part_file import PartFile, WrittenFile
 from recorder.media.redaction import Mode, Redactions, Span
 from recorder.media.source import LegName, Samples, SampleSource
+from recorder.media.spool import Spool
 from recorder.media.timeline import Block, Timeline
 from recorder.tags import Tags
 
 _log = structlog.get_logger()
 
-Cause = Literal["ring_full", "storage", "failure"]
+Cause = Literal["ring_full", "storage", "file_lost", "failure"]
 
-# One round writes at most this much of a recording, so that one that catches up does not keep the others waiting.
+# One round takes at most this much of a recording, so that one that catches up does not keep the others waiting.
 ROUND_S = 60
-# After n failures in a row the disk is tried again when another n * 0.2 s of sound have come, 2 s at the most.
-_RETRY_S = 0.2
-_RETRY_STEPS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,8 @@ class Gap:
     """A stretch that was lost: silence in the file.
 
     `start` and `length` are in samples, from the start of the call. `leg`: whose sound it was. The causes: `ring_full`
-    (nobody read in time), `storage` (the disk refused), `failure` (an error of ours ended the recording early).
+    (nobody read in time), `storage` (the disk was away, and memory full), `file_lost` (it was written, and the disk has
+    lost it), `failure` (an error of ours ended the recording early).
     """
 
     cause: Cause
@@ -58,8 +56,8 @@ class Gap:
 class Recording:
     """The recording of one call.
 
-    `pump` and `finish` belong to the writer thread, `commit` to the one that keeps the file; `replace` and `redactions`
-    may be used from any thread, and the counts read.
+    `pump` and `finish` belong to the writer thread, `spool.flush` to the disk thread, `commit` to the one that keeps
+    the file; `replace` and `redactions` may be used from any thread, and the counts read.
 
     Args:
         path: the final name; its ending is that of `file_format`.
@@ -97,8 +95,11 @@ class Recording:
         self.path = path
         self.clock_rate_hz = clock_rate_hz
         self.redactions = Redactions(guard_before_samples, guard_after_samples)
-        self.storage_errors = 0
-        self.lost_samples = 0
+        self.spool = Spool(
+            path,
+            lambda: PartFile.create(path, clock_rate_hz, file_format, tags=tags, storage=storage),
+            lambda: PartFile.reopen(path, clock_rate_hz, file_format, tags=tags, storage=storage),
+        )
         self.escaped_samples = 0
         self.failure: BaseException | None = None
         self.finished = False
@@ -106,18 +107,11 @@ class Recording:
         self._cuts = Cuts()
         self._timeline = Timeline(a, b, origin=origin, block_samples=clock_rate_hz)
         tolerance = clock_rate_hz // 10 if tolerance_samples is None else tolerance_samples
+        self._format = file_format
         self._digits = DigitRemoval(clock_rate_hz) if remove_digits else None
         self._hold_back = max(guard_before_samples, self._look_ahead) + tolerance
-        self._format = file_format
-        self._tags = tags
-        self._storage = storage
-        self._part: PartFile | None = None
         self._gaps: list[Gap] = []
-        self._to_erase: list[tuple[int, int]] = []
-        self._failures = 0
-        self._retry_at = 0
-        self._why: StorageError | None = None
-        self._handled = 0  # up to here in the file, samples are kept or counted as lost
+        self._handled = 0  # up to here in the file, samples are in the spool or counted as lost
         self._length = 0
 
     @property
@@ -148,9 +142,25 @@ class Recording:
         return self._timeline.late_samples
 
     @property
+    def storage_errors(self) -> int:
+        """How often the disk has refused something."""
+        return self.spool.errors
+
+    @property
+    def lost_samples(self) -> int:
+        """Samples of the file, both legs, that could not be kept."""
+        return self.spool.lost_samples
+
+    @property
     def gaps(self) -> tuple[Gap, ...]:
-        """What was lost, in the order in which it was noticed; after `finish` in the file's order and within it."""
-        return tuple(self._gaps)
+        """What was lost, in order; after `finish` within the recording."""
+        gaps = list(self._gaps)
+        for lost in self.spool.losses:
+            for start, stop in self._cuts.in_call(lost.start, lost.start + lost.length):
+                gaps.append(Gap(lost.cause, "both", start, stop - start))
+        if self.finished:
+            gaps = _clipped(gaps, self._length)
+        return tuple(sorted(gaps, key=lambda gap: (gap.start, gap.cause, gap.leg)))
 
     @property
     def removed_digits(self) -> list[tuple[LegName, int, int]]:
@@ -192,23 +202,8 @@ class Recording:
         """Give a leg another source, or none. What the old one still holds is read at the next `pump`."""
         self._timeline.replace(leg, source)
 
-    def open(self) -> bool:
-        """Open the `.part` file, if it is not open. `pump` and `finish` do it too.
-
-        Returns:
-            Whether it is open. False: storage refused, which is counted; the next `pump` tries again.
-        """
-        if self._part is None:
-            try:
-                self._part = PartFile.create(
-                    self.path, self.clock_rate_hz, self._format, tags=self._tags, storage=self._storage
-                )
-            except StorageError as error:
-                self._note_storage_error(error, self.samples)
-        return self._part is not None
-
     def pump(self) -> int:
-        """Read, redact, mix and write what is due. Never raises StorageError.
+        """Read, redact and mix what is due, and queue it for the disk.
 
         Returns:
             How many samples the recording has grown by.
@@ -223,7 +218,7 @@ class Recording:
         return self.samples - before
 
     def finish(self, end_position: int | None = None) -> None:
-        """End the recording: it covers [origin, end_position) exactly. Idempotent; never raises StorageError.
+        """End the recording: it covers [origin, end_position) exactly. Idempotent.
 
         Args:
             end_position: of the bridge clock; None: as far as the leg that is ahead has come. What the sources did not
@@ -241,36 +236,28 @@ class Recording:
         origin = end if timeline.origin is None else timeline.origin
         end = max(end, origin)
         self.redactions.close(end)
-        self._retry_at = 0
         if self.failure is None:
             self._advance(end)
         else:
-            self._lose("failure", self._handled, end - origin - self._handled)
+            left = end - origin - self._handled
+            self.spool.lose("failure", self.in_file(self._handled), left)
         self._length = end - origin
-        self._set_length()
-        self._gaps = sorted(self._clipped(self._length), key=lambda gap: (gap.start, gap.cause, gap.leg))
         self.finished = True
+        self.spool.end(self.in_file(self._length))
 
     def fail(self, error: BaseException) -> None:
         """Give up on the sound from here on. `finish` still brings the file to its length."""
         self.failure = error
 
     def commit(self) -> WrittenFile:
-        """Make the finished file durable under its final name: slow, not for the writer thread. May be called again.
+        """Make the stored file durable under its final name: slow, not for the writer thread. May be called again.
 
         Raises:
-            StorageError: the disk refused, or there never was a file.
+            StorageError: the disk refused.
         """
-        if self._part is None:
-            raise StorageError(f"{self.path}: was never written: {self._why}")
-        self._erase(self._to_erase)
-        if self._part.samples != self.in_file(self._length):
-            self._set_length()  # storage refused it at the end; if it does so again, what there is counts
-        return self._part.commit()
+        return self.spool.commit()
 
     def _advance(self, limit: int) -> None:
-        if self._part is None and self._retry_at <= self.samples:
-            self.open()
         timeline = self._timeline
         for block in self._due(limit):
             self._write(block)
@@ -332,65 +319,20 @@ class Recording:
     def _store(self, at: int, samples: Samples) -> None:
         """Write a block: a sample a row, or, of two channels, a row of two."""
         self._handled = at + len(samples)
-        part = self._part
-        if part is None or at < self._retry_at:
-            self._lose("storage", at, len(samples))
-            return
-        in_file = self.in_file(at)
-        if part.samples < in_file:
-            part.skip(in_file - part.samples)
-        try:
-            part.write(samples)
-        except StorageError as error:
-            kept = part.samples - in_file
-            self._lose("storage", at + kept, len(samples) - kept)
-            self._note_storage_error(error, at + len(samples))
-            return
-        if self._failures:
-            self._failures = 0
-            _log.warning("recording_storage_back", path=str(self.path), lost_samples=self.lost_samples)
-
-    def _set_length(self) -> None:
-        try:
-            if self.open():
-                assert self._part is not None
-                self._part.set_length(self.in_file(self._length))
-        except StorageError as error:
-            self._note_storage_error(error, self._length)
+        self.spool.put(self.in_file(at), samples)
 
     def _erase_escaped(self) -> None:
         """Erase what was written before a redaction reached back to it. See Redactions.take_escaped."""
         origin = self._timeline.origin
         escaped = self.redactions.take_escaped()
-        if origin is not None and escaped:
-            stretches = [(max(0, start - origin), stop - origin) for start, stop in escaped if stop > origin]
-            self.escaped_samples += sum(stop - start for start, stop in stretches)
-            _log.error("redaction_reached_back_to_the_disk", path=str(self.path), samples=self.escaped_samples)
-            self._to_erase += stretches
-        if self._to_erase:
-            try:
-                self._erase(self._to_erase)
-            except StorageError as error:
-                self._note_storage_error(error, self.samples)
-
-    def _erase(self, stretches: list[tuple[int, int]]) -> None:
-        while stretches and self._part is not None:
-            start, stop = stretches[0]
-            self._part.erase(self.in_file(start), self.in_file(stop))
-            del stretches[0]
-
-    def _note_storage_error(self, error: StorageError, at: int) -> None:
-        if not self._failures:
-            _log.error("recording_storage_failed", path=str(self.path), error=str(error))
-        self._why = error
-        self.storage_errors += 1
-        self._failures += 1
-        self._retry_at = at + round(min(self._failures - 1, _RETRY_STEPS) * _RETRY_S * self.clock_rate_hz)
-
-    def _lose(self, cause: Cause, start: int, length: int) -> None:
-        if length > 0:
-            self.lost_samples += length
-            self._add_gap(Gap(cause, "both", start, length))
+        if origin is None or not escaped:
+            return
+        for start, stop in escaped:
+            if stop > origin:
+                start = max(start, origin)
+                self.spool.erase(self.in_file(start - origin), self.in_file(stop - origin))
+                self.escaped_samples += stop - start
+        _log.error("redaction_reached_back_to_the_disk", path=str(self.path), samples=self.escaped_samples)
 
     def _add_gap(self, gap: Gap) -> None:
         """Add to the list; a gap that goes on where the last of its kind ended is one with it."""
@@ -401,10 +343,11 @@ class Recording:
                 return
         self._gaps.append(gap)
 
-    def _clipped(self, length: int) -> list[Gap]:
-        clipped = []
-        for gap in self._gaps:
-            start, stop = max(gap.start, 0), min(gap.start + gap.length, length)
-            if start < stop:
-                clipped.append(replace(gap, start=start, length=stop - start))
-        return clipped
+
+def _clipped(gaps: list[Gap], length: int) -> list[Gap]:
+    clipped = []
+    for gap in gaps:
+        start, stop = max(gap.start, 0), min(gap.start + gap.length, length)
+        if start < stop:
+            clipped.append(replace(gap, start=start, length=stop - start))
+    return clipped

@@ -1,7 +1,6 @@
-"""The writer thread: every `block_s` it takes what is due from every live recording and writes it.
+"""The writer thread: every `block_s` it takes what is due from every live recording and hands it to the disk thread.
 
-Disk stalls stop here: the calls go on, the taps' rings fill, and what they lose is counted. The thread itself never
-syncs a file; a recording that has ended is handed on to be made durable elsewhere.
+It never waits for the disk. A recording that has ended and is written is handed on to be made durable elsewhere.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import structlog
 
 from recorder import threads
 from recorder.errors import StorageError
+from recorder.media.disk import Disk
 from recorder.media.recording import Recording
 from recorder.metrics import Metrics
 
@@ -42,27 +42,33 @@ class _Counted:
     """What of a recording's counts is in the metrics already."""
 
     dropped_samples: int = 0
-    storage_errors: int = 0
+    lost_samples: int = 0
 
 
 class Writer:
-    """Writes all recordings, on one thread of its own.
+    """Writes all recordings, on one thread of its own and one for the disk.
 
     Args:
-        on_ended: gets each recording once, on the writer thread, when its last block is written. It must not block: it
+        on_ended: gets each recording once, on the disk thread, when its last block is written. It must not block: it
             passes the recording to the thread that calls `Recording.commit`.
         block_s: how often each recording is written.
-        metrics: gets `write`, `writer_lag`, `dropped_samples`, `storage_errors` (operation "write") and
-            `recordings_live`.
+        memory_bytes: what may wait for the disk; more is lost.
+        sync_s: how often what is written is made durable; None: only when its call has ended.
+        metrics: gets `writer_lag`, `dropped_samples`, `lost_samples`, `recordings_live`, and what `Disk` measures.
     """
 
     def __init__(
-        self, on_ended: Callable[[Recording], None], *, block_s: float = 0.2, metrics: Metrics | None = None
+        self,
+        on_ended: Callable[[Recording], None],
+        *,
+        block_s: float = 0.2,
+        memory_bytes: int = 256_000_000,
+        sync_s: float | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
-        self._on_ended = on_ended
         self._block_s = block_s
         self._metrics = Metrics() if metrics is None else metrics
-        self._write_errors = self._metrics.storage_errors.labels("write")
+        self.disk = Disk(on_ended, memory_bytes, sync_s, self._metrics)
         self._thread = threads.named("writer", self._run)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -78,10 +84,11 @@ class Writer:
 
     def start(self) -> None:
         """Begin to write."""
+        self.disk.start()
         self._thread.start()
 
     def begin(self, recording: Recording) -> None:
-        """Take up a recording, from any thread; its file is opened on the writer thread.
+        """Take up a recording, from any thread; its file is opened on the disk thread.
 
         Raises:
             StorageError: the writer has stopped.
@@ -104,14 +111,16 @@ class Writer:
 
         False means that the disk holds the thread up; what it has not finished stays a `.part` for the next start.
         """
+        deadline = time.monotonic() + timeout_s
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        stored = self.disk.stop(max(0.0, deadline - time.monotonic()))
+        return stored and not self._thread.is_alive()
 
     @property
     def lag_s(self) -> float:
-        """How long ago the next round was due. Any thread may ask, also while the disk holds a round up."""
+        """How long ago the next round was due. Any thread may ask."""
         return max(0.0, time.monotonic() - self._due) if self._due is not None else 0.0
 
     def _submit(self, command: _Begin | _End) -> None:
@@ -127,7 +136,8 @@ class Writer:
             self._metrics.writer_lag.set(now - due)
             try:
                 self._round()
-            except Exception:  # noqa: BLE001 - without this thread nothing is recorded at all
+            except BaseException:  # noqa: BLE001 - without this thread nothing is recorded at all
+                self._metrics.storage_errors.labels("writer").inc()
                 _log.exception("writer_round_failed")
             # Rounds that were missed are not made up for: the next one takes all that has come meanwhile.
             self._due = due = max(due + self._block_s, now)
@@ -138,10 +148,8 @@ class Writer:
             self._finish(recording, None)
 
     def _round(self) -> None:
-        """Do what was asked for, then write one block of every recording."""
+        """Do what was asked for, then hand one block of every recording to the disk."""
         self._obey()
-        observe = self._metrics.write.observe
-        before = time.perf_counter()
         for recording in list(self._live):
             if recording.failure is not None:
                 continue
@@ -150,9 +158,8 @@ class Writer:
                 self._count(recording)
             except Exception as error:  # noqa: BLE001 - one recording's fault must not take the others with it
                 self._fail(recording, error)
-            after = time.perf_counter()
-            observe(after - before)
-            before = after
+        if self._live:
+            self.disk.wake()
 
     def _obey(self) -> None:
         while self._commands:
@@ -166,10 +173,7 @@ class Writer:
                 continue
             self._live[recording] = _Counted()
             self._metrics.recordings_live.set(len(self._live))
-            try:
-                recording.open()
-            except Exception as error:  # noqa: BLE001 - as above
-                self._fail(recording, error)
+            self.disk.add(recording)
 
     def _finish(self, recording: Recording, position: int | None) -> None:
         try:
@@ -180,10 +184,7 @@ class Writer:
             self._finish_failed(recording, position)
         del self._live[recording]
         self._metrics.recordings_live.set(len(self._live))
-        try:
-            self._on_ended(recording)
-        except Exception:  # noqa: BLE001 - as above
-            _log.exception("recording_not_handed_on", path=str(recording.path))
+        self.disk.wake()
 
     def _finish_failed(self, recording: Recording, position: int | None) -> None:
         """Bring the file to its length all the same: a recording that has failed leaves its sources alone."""
@@ -199,10 +200,10 @@ class Writer:
 
     def _count(self, recording: Recording) -> None:
         counted = self._live[recording]
-        dropped, errors = recording.dropped_samples, recording.storage_errors
+        dropped, lost = recording.dropped_samples, recording.lost_samples
         if dropped != counted.dropped_samples:
             self._metrics.dropped_samples.inc(dropped - counted.dropped_samples)
             counted.dropped_samples = dropped
-        if errors != counted.storage_errors:
-            self._write_errors.inc(errors - counted.storage_errors)
-            counted.storage_errors = errors
+        if lost != counted.lost_samples:
+            self._metrics.lost_samples.inc(max(0, lost - counted.lost_samples))
+            counted.lost_samples = lost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from recorder.web.services import SERVICES, ReadinessCheck
 _log = structlog.get_logger()
 
 CHECK_TIMEOUT_S = 3.0
+WRITING_LAG_S = 5.0
 # Anybody may ask, and the index check writes: what was found stands for so long.
 FRESH_S = 1.0
 
@@ -97,6 +98,19 @@ def disk_check(folder: Path, floor_bytes: int, free_gauge: Gauge) -> ReadinessCh
             raise StorageError(
                 f"{folder}: {free // 1_000_000} MB free, less than the floor of {floor_bytes // 1_000_000} MB "
                 "(recording.disk_floor_mb); free space, or move recordings away"
+            )
+
+    return check
+
+
+def writing_check(lag_s: Callable[[], float], waiting_bytes: Callable[[], int]) -> ReadinessCheck:
+    """Check that the disk takes what is recorded: what waits for it in memory is lost when it does not come back."""
+
+    async def check() -> None:
+        if (lag := lag_s()) > WRITING_LAG_S:
+            raise StorageError(
+                f"the disk of recording.folder has not taken all audio for {lag:.0f} s, {waiting_bytes() / 1e6:.0f} MB "
+                "wait in memory (recording.queue_mb); see recording_storage_failed in the log, and the disk itself"
             )
 
     return check

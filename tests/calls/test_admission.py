@@ -57,9 +57,14 @@ def test_while_draining_every_call_is_refused_with_a_time_to_come_back() -> None
 
 
 @pytest.mark.parametrize(
-    ("room", "why"), [(Room(disk_bytes=9_999_999), "disk_full"), (Room(writer_lag_s=4.1), "writer_lag")]
+    ("room", "why"),
+    [
+        (Room(disk_bytes=9_999_999), "disk_full"),
+        (Room(disk_queue_bytes=128_000_001), "disk_stalled"),
+        (Room(writer_lag_s=4.1), "writer_lag"),
+    ],
 )
-def test_what_cannot_be_written_is_connected_unrecorded_unless_refusing_is_asked_for(room: Room, why: str) -> None:
+def test_what_might_not_be_recorded_whole_is_connected_unless_refusing_is_asked_for(room: Room, why: str) -> None:
     assert reason(admission(), "free", room) is None
     assert admission().storage_trouble(room) == why
     refusing = admission(when_disk_full="refuse")

@@ -103,14 +103,12 @@ class FullSubject(Subject):
         return AliveApi(HOST, self.http_port, self.token)
 
 
-def test_below_the_floor_of_the_disk_a_call_is_connected_and_not_recorded(tmp_path: Path) -> None:
+def test_below_the_floor_of_the_disk_a_call_is_recorded_as_far_as_there_is_room(tmp_path: Path) -> None:
     with FullSubject(tmp_path, "connect") as subject:
         Bench.eventually(lambda: subject.api.metrics().get("recorder_disk_free_bytes") or None, "the first look")
         call = Bench(subject).call("uac-call", "uas-answer", seconds=0.3)
-        cdr = Bench(subject).cdr(call)
-        assert (cdr["recorded"], cdr["details"]["unrecorded_because"]) == (False, "disk_full")
-        assert subject.api.metrics()['recorder_calls_unrecorded_total{reason="disk_full"}'] == 1
-    assert not list(subject.recordings.glob("*.wav*"))
+        assert Bench(subject).kept(call).manifest["gaps"] == []
+        assert subject.api.request("/readyz")[0] == 503
 
 
 def test_below_the_floor_of_the_disk_a_call_is_refused_where_it_must_be_recorded(tmp_path: Path) -> None:

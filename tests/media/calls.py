@@ -46,7 +46,12 @@ class Call:
     def talk_and_pump(self, seconds: float, block_s: float = 0.2) -> None:
         for _ in range(round(seconds / block_s)):
             self.talk(block_s)
-            self.recording.pump()
+            self.pump()
+
+    def pump(self) -> None:
+        """What the writer and the disk thread do in turn, on the call's own clock."""
+        self.recording.pump()
+        self.recording.spool.flush(self.clock / RATE)
 
     def end(self) -> Samples:
         self.recording.finish(self.clock)

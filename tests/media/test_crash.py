@@ -26,6 +26,7 @@ for clock in range(0, 1 << 40, 1600):
     a.put(sine(440, 0.2, start=clock), at=clock)
     b.put(sine(1000, 0.2, start=clock), at=clock)
     recording.pump()
+    recording.spool.flush(clock / 8000)
     print(recording.samples, flush=True)
 """
 
@@ -63,7 +64,7 @@ def test_a_recording_killed_in_the_middle_is_repaired_without_loss(tmp_path: Pat
 
 def test_a_recording_killed_before_its_first_block_is_repaired_to_an_empty_one(tmp_path: Path) -> None:
     path = tmp_path / "group~account~1~A.wav"
-    program = "\n".join([*PROGRAM.splitlines()[:-5], "recording.pump()", "print(0, flush=True)", "input()"])
+    program = "\n".join([*PROGRAM.splitlines()[:-6], "recording.spool.flush(0)", "print(0, flush=True)", "input()"])
     process = subprocess.Popen(
         [sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     )

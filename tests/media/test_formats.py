@@ -52,6 +52,7 @@ def recorded(folder: Path, one: FileFormat, rate: int = RATE) -> Recording:
     b.put(sine(ANSWERER, 1.5, rate), at=rate)
     recording.pump()
     recording.finish(3 * rate)
+    recording.spool.flush(0)
     return recording
 
 
@@ -178,8 +179,7 @@ def test_a_part_whose_process_died_becomes_what_it_was_to_be(tmp_path: Path, one
     recording = recorded(tmp_path, one)
     part = part_path(recording.path)
     content = part.read_bytes()
-    assert recording._part is not None
-    recording._part.abandon()
+    recording.spool.abandon()
     part.write_bytes(content + b"\x01")
     written = repair(part)
     assert list(tmp_path.iterdir()) == [written.path] == [recording.path]
@@ -229,8 +229,7 @@ def test_killed_at_any_step_of_its_commit_a_recording_is_there_once_and_whole(tm
         folder.mkdir()
         recording = recorded(folder, one)
         died = killed(recording, last)
-        assert recording._part is not None
-        recording._part.abandon()
+        recording.spool.abandon()
         if not died:
             break
         final = recording.path

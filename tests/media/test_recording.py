@@ -52,6 +52,7 @@ def test_the_end_cuts_what_is_beyond_also_what_is_on_the_disk(path: Path, length
     call.talk_and_pump(2)
     call.clock = call.origin + length
     call.recording.finish(call.clock)
+    call.recording.spool.flush(call.clock / RATE)
     assert part_path(path).stat().st_size == HEADER_BYTES + 2 * length, "and so it is when the process dies here"
     samples = call.end()
     assert len(samples) == length
@@ -80,6 +81,7 @@ def test_a_recording_begins_at_the_origin_it_is_given(path: Path) -> None:
 def test_a_recording_can_begin_before_its_legs_have_media(path: Path) -> None:
     recording = Recording(path, RATE, origin=1000)
     recording.pump()
+    recording.spool.flush(0)
     assert part_path(path).exists()
     tap = FakeTap()
     recording.replace("a", tap)

@@ -98,7 +98,7 @@ def test_what_cannot_be_erased_keeps_the_file_from_being_committed(path: Path, m
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "pwrite", broken)
-    call.recording.pump()
+    call.pump()
     call.recording.finish(call.clock)
     with pytest.raises(StorageError, match="cannot be erased"):
         call.recording.commit()
@@ -151,6 +151,7 @@ def test_no_sample_of_a_redacted_stretch_is_ever_on_the_disk_and_no_other_is_mis
             silent.append((began.pop(step), clock))
         else:
             recording.pump()
+            recording.spool.flush(0)
             check(part_path(path).read_bytes())
     recording.finish(clock)
     recording.commit()

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from recorder.errors import StorageError
-from recorder.media.part_file import part_path
+from recorder.media.part_file import PartFile, part_path
 from recorder.media.recording import Recording
+from recorder.media.source import Samples
 from recorder.media.wav_header import HEADER_BYTES
 from recorder.media.writer import Writer
 from recorder.metrics import Metrics
@@ -24,11 +27,11 @@ WAIT_S = 20
 class Rig:
     """A running writer, and what it hands on."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
         self.metrics = Metrics()
         self.ended: queue.Queue[Recording] = queue.Queue()
-        self.writer = Writer(self.ended.put, block_s=BLOCK_S, metrics=self.metrics)
+        self.writer = Writer(self.ended.put, block_s=BLOCK_S, metrics=self.metrics, **options)
         self.writer.start()
 
     def recording(self, name: str, frequency: float, seconds: float = 1) -> tuple[Recording, FakeTap]:
@@ -48,6 +51,13 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     rig = Rig(tmp_path)
     yield rig
     assert rig.writer.stop(WAIT_S)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.002)
 
 
 class WaitingTap(FakeTap):
@@ -74,7 +84,8 @@ def test_a_recording_is_written_while_it_is_live_and_handed_on_when_it_has_ended
     recording = Recording(rig.folder / "x.wav", RATE, a=tap)
     rig.writer.begin(recording)
     assert tap.was_read.wait(WAIT_S)
-    assert part_path(recording.path).stat().st_size > HEADER_BYTES
+    part = part_path(recording.path)
+    until(lambda: part.exists() and part.stat().st_size > HEADER_BYTES)
     assert rig.writer.live == 1
     rig.writer.end(recording, RATE)
     assert rig.wait_ended() == [recording]
@@ -190,20 +201,138 @@ def test_a_stopped_writer_refuses_what_is_new(tmp_path: Path) -> None:
     assert rig.ended.empty()
 
 
-def test_callers_do_not_wait_for_a_stalled_disk_and_stop_tells_of_it(tmp_path: Path) -> None:
+class StalledDisk:
+    """Holds up every write until it is told to let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reached, self.may_go_on = threading.Event(), threading.Event()
+        write = PartFile.write
+
+        def stalled(file: PartFile, samples: Samples) -> None:
+            self.reached.set()
+            assert self.may_go_on.wait(WAIT_S)
+            write(file, samples)
+
+        monkeypatch.setattr(PartFile, "write", stalled)
+
+
+def test_a_stalled_disk_holds_up_neither_callers_nor_the_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = StalledDisk(monkeypatch)
     rig = Rig(tmp_path)
-    tap = WaitingTap()
-    tap.may_return.clear()
-    recording, other = Recording(tmp_path / "x.wav", RATE, a=tap, origin=0), rig.recording("y", 440)[0]
-    rig.writer.begin(recording)
-    assert tap.was_read.wait(WAIT_S)
-    rig.writer.begin(other)
-    rig.writer.end(recording, RATE)
-    rig.writer.end(other, RATE)
-    assert not rig.writer.stop(0.01)
-    tap.may_return.set()
+    taps = FakeTap(), FakeTap()
+    first, second = (
+        Recording(tmp_path / f"{name}.wav", RATE, a=tap, origin=0) for name, tap in zip("xy", taps, strict=True)
+    )
+    rig.writer.begin(first)
+    taps[0].put(sine(440, 1), at=0)
+    assert disk.reached.wait(WAIT_S)
+    rig.writer.begin(second)  # it begins while the disk is away
+    for round_ in range(1, 31):
+        for tap in taps:
+            tap.put(sine(440, 1, start=round_ * RATE), at=round_ * RATE)
+    until(lambda: min(first.samples, second.samples) >= 30 * RATE)
+    assert rig.metric("disk_queue_bytes") > 50 * RATE
+    assert rig.metric("disk_lag_seconds") > 0
+    assert rig.writer.lag_s < 1
+    rig.writer.end(first, 31 * RATE)
+    until(lambda: rig.writer.live == 1)
+    assert rig.ended.empty(), "an ended call waits for the disk"
+    disk.may_go_on.set()
+    assert rig.wait_ended() == [first]
+    rig.writer.end(second, 31 * RATE)
+    assert rig.wait_ended() == [second]
+    for recording in (first, second):
+        recording.commit()
+        assert is_tone(read_wav(recording.path)[0][RATE:], 440)
+        assert recording.gaps == ()
+    assert rig.metric("disk_queue_bytes") == 0
     assert rig.writer.stop(WAIT_S)
-    assert rig.wait_ended(2) == [recording, other]
+
+
+def test_what_a_stall_keeps_from_fitting_in_memory_is_counted_and_is_a_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = StalledDisk(monkeypatch)
+    rig = Rig(tmp_path, memory_bytes=10 * RATE)
+    tap = FakeTap()
+    recording = Recording(tmp_path / "x.wav", RATE, a=tap, origin=0)
+    rig.writer.begin(recording)
+    tap.put(sine(440, 1), at=0)
+    assert disk.reached.wait(WAIT_S)
+    for round_ in range(1, 20):
+        tap.put(sine(440, 1, start=round_ * RATE), at=round_ * RATE)
+        until(lambda end=(round_ + 1) * RATE: recording.samples >= end - 2 * RATE)
+    until(lambda: rig.metric("lost_samples_total") > 0)
+    disk.may_go_on.set()
+    rig.writer.end(recording, 20 * RATE)
+    rig.wait_ended()
+    recording.commit()
+    samples = read_wav(recording.path)[0]
+    assert len(samples) == 20 * RATE
+    lost = sum(gap.length for gap in recording.gaps)
+    assert {gap.cause for gap in recording.gaps} == {"storage"}
+    assert lost == rig.metric("lost_samples_total") > 10 * RATE
+    for gap in recording.gaps:
+        assert not samples[gap.start : gap.start + gap.length].any()
+        samples[gap.start : gap.start + gap.length] = sine(440, gap.length / RATE, start=gap.start)
+    assert np.array_equal(samples, sine(440, 20))
+    assert rig.writer.stop(WAIT_S)
+
+
+def test_stop_tells_of_what_a_stalled_disk_has_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = StalledDisk(monkeypatch)
+    rig = Rig(tmp_path)
+    recording, _ = rig.recording("x", 440)
+    rig.writer.begin(recording)
+    assert disk.reached.wait(WAIT_S)
+    assert not rig.writer.stop(0.01)
+    assert rig.ended.empty()
+    disk.may_go_on.set()
+    until(lambda: not rig.writer.disk._thread.is_alive())
+
+
+class Shock(BaseException):
+    """What no `except Exception` holds up."""
+
+
+def test_the_writer_and_the_disk_thread_survive_any_fault_and_the_redaction_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path)
+    tap = FakeTap()
+    recording = Recording(tmp_path / "x.wav", RATE, a=tap, origin=0, guard_before_samples=800)
+    rig.writer.begin(recording)
+    tap.put(sine(440, 1), at=0)
+    until(lambda: recording.samples > 0)
+    recording.redactions.begin(RATE, "card", "application")
+    tap.put(sine(440, 1, start=RATE), at=RATE)
+    for owner, name, where in ((Recording, "pump", "writer"), (PartFile, "write", "disk")):
+        thread = rig.writer._thread if where == "writer" else rig.writer.disk._thread
+        shocks = []
+
+        def shocked(*_: object, shocks: list[int] = shocks) -> int:
+            shocks.append(1)
+            raise Shock
+
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, shocked)
+            tap.put(sine(440, 1, start=tap.position), at=tap.position)
+            until(lambda shocks=shocks: len(shocks) >= 2)
+        assert thread.is_alive()
+    tap.put(sine(440, 1, start=4 * RATE), at=4 * RATE)
+    recording.redactions.end(5 * RATE, "card")
+    tap.put(sine(440, 1, start=5 * RATE), at=5 * RATE)
+    rig.writer.end(recording, 6 * RATE)
+    rig.wait_ended()
+    recording.commit()
+    samples = read_wav(recording.path)[0]
+    expected = sine(440, 6)
+    expected[RATE - 800 : 5 * RATE] = 0
+    assert np.array_equal(samples, expected)
+    assert rig.metric("storage_errors_total", operation="writer") >= 2
+    assert rig.writer.stop(WAIT_S)
 
 
 def test_losses_and_rounds_are_counted(rig: Rig) -> None:
