@@ -10,7 +10,9 @@ import click
 
 from recorder import __version__
 from recorder.errors import RecorderError
+from recorder.file_format import ENCODINGS, FileFormat
 
+_FORMATS = [FileFormat(encoding, channels).label for channels in (1, 2) for encoding in ENCODINGS]
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -70,6 +72,8 @@ def demo(once: bool, keep: Path | None) -> None:
 @click.option("--rate", default=10.0, show_default=True, help="How many are set up a second.")
 @click.option("--duration", "duration_s", default=30.0, show_default=True, help="How long each call lasts, in seconds.")
 @click.option("--codec", type=click.Choice(["pcmu", "pcma"]), default="pcmu", show_default=True, help="Of both ends.")
+@click.option("--format", "kept_as", type=click.Choice(_FORMATS), default=_FORMATS[0], show_default=True,
+              help="What recordings are kept as.")  # fmt: skip
 @click.option("--mute-every", default=0, show_default=True, help="Each so-manieth call has a sensitive step; 0: none.")
 @click.option("--json", "json_path", type=_FILE, help="Write everything that was measured to this file.")
 @click.option("--keep", type=_FOLDER, help="Leave recordings and logs in this folder.")
@@ -82,7 +86,7 @@ def demo(once: bool, keep: Path | None) -> None:
 @click.option("--spread", is_flag=True, help="Send packets evenly over the 20 ms instead of in bursts.")
 @click.option("--strict", is_flag=True, help="Allow nothing for a jitter buffer.")
 @click.option("--setup-phase/--no-setup-phase", default=True, show_default=True, help="Measure set-up apart.")
-def loadtest(codec: str, **given: Any) -> None:
+def loadtest(codec: str, kept_as: str, **given: Any) -> None:
     """Place many calls with SIPp, judge every recording by its content, and measure what it cost.
 
     With --duration longer than --calls / --rate all calls are up at once. Exit code 1 when a recording is missing or
@@ -90,7 +94,8 @@ def loadtest(codec: str, **given: Any) -> None:
     """
     from recorder import loadtest as load
 
-    sys.exit(load.run(load.Options(codec=load.Codec[codec.upper()], **given)))
+    file_format = FileFormat.of_label(kept_as)
+    sys.exit(load.run(load.Options(codec=load.Codec[codec.upper()], file_format=file_format, **given)))
 
 
 @main.command()

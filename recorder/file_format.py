@@ -45,6 +45,11 @@ class FileFormat:
         return f".{self.encoding}" if self.encoding in ("flac", "opus") else ".wav"
 
     @property
+    def label(self) -> str:
+        """Its name on the command line, such as `mono-pcm16` or `stereo-ulaw`."""
+        return f"{'stereo' if self.channels == 2 else 'mono'}-{self.encoding}"
+
+    @property
     def container(self) -> Container:
         """What the samples are in."""
         return _CONTAINERS[self.suffix]
@@ -53,6 +58,14 @@ class FileFormat:
     def codec(self) -> str:
         """The encoding as FFmpeg names it, for the manifest."""
         return _CODECS[self.encoding]
+
+    @classmethod
+    def of_label(cls, label: str) -> FileFormat:
+        """The format that has this `label`. Raises ValueError when none has."""
+        for one in (cls(encoding, channels) for encoding in ENCODINGS for channels in (1, 2)):
+            if one.label == label:
+                return one
+        raise ValueError(f"{label!r} is no format of recordings")
 
     @classmethod
     def named(cls, file_name: str, encoding: str, channels: int) -> FileFormat:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recorder.file_format import FileFormat, split_name
 from recorder.identifiers import RecordingName
 from recorder.loadtest.subject import Api
 from recorder.loadtest.traffic import CallSeen
@@ -75,14 +76,21 @@ class Audit:
 
 
 def audit(
-    folder: Path, calls: Iterable[CallSeen], guards: Guards, api: Api | None = None, strict: bool = False
+    folder: Path,
+    calls: Iterable[CallSeen],
+    guards: Guards,
+    api: Api | None = None,
+    strict: bool = False,
+    file_format: FileFormat = FileFormat(),  # noqa: B008 - immutable
 ) -> Audit:
     """Check the recordings in `folder` of all `calls`; with `api`, also that its index knows each of them."""
     manifests = _read_manifests(folder)
+
+    def examine(call: CallSeen) -> Finding:
+        return _examine(folder, call, manifests, expectation(call, guards, strict), file_format)
+
     with ThreadPoolExecutor(_READERS) as readers:
-        findings = list(
-            readers.map(lambda call: _examine(folder, call, manifests, expectation(call, guards, strict)), calls)
-        )
+        findings = list(readers.map(examine, calls))
     if api is not None:
         for finding in findings:
             _check_index(finding, api)
@@ -120,7 +128,11 @@ def _read_manifests(folder: Path) -> dict[str, list[tuple[Path, dict[str, Any]]]
 
 
 def _examine(
-    folder: Path, call: CallSeen, manifests: Mapping[str, list[tuple[Path, dict[str, Any]]]], expected: Expected
+    folder: Path,
+    call: CallSeen,
+    manifests: Mapping[str, list[tuple[Path, dict[str, Any]]]],
+    expected: Expected,
+    file_format: FileFormat,
 ) -> Finding:
     finding = Finding(call.called, call.dialog_id, call.sensitive)
     if call.answered is None:
@@ -147,7 +159,7 @@ def _examine(
     _check_manifest(path, manifest, call, finding)
     recording = path.parent / finding.file
     if recording.exists():
-        finding.verdict = verify_file(recording, expected)
+        finding.verdict = verify_file(recording, expected, file_format)
         finding.faults += finding.verdict.faults
     return finding
 
@@ -156,7 +168,7 @@ def _check_manifest(path: Path, manifest: Mapping[str, Any], call: CallSeen, fin
     faults = finding.faults
     recording = path.parent / str(manifest.get("file_name"))
     try:
-        name = RecordingName.parse(recording.name.removesuffix(".wav"))
+        name = RecordingName.parse(split_name(recording.name)[0])
         finding.dialog_id = name.dialog_id
     except ValueError as error:
         faults.append(f"name: {error}")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from recorder.errors import StartError
+from recorder.file_format import FileFormat
 from recorder.loadtest import floor, report
 from recorder.loadtest.audit import Guards, audit
 from recorder.loadtest.folders import working_folder
@@ -81,6 +82,7 @@ def phases_of(options: Options) -> list[Phase]:
 def _with_own_recorder(options: Options, folder: Path, results: Results, console: Console) -> None:
     phases = phases_of(options)
     changes, guards = _taken_over(options.config)
+    changes["accounts"] = [_account(options.file_format)]
     subject = Subject(folder, max(phase.concurrent for phase in phases) + 10, changes)
     try:
         subject.start()
@@ -143,14 +145,16 @@ def _drive(
 
 def _await_recordings(folder: Path, traffic: Traffic, results: Results) -> None:
     """Wait until as many manifests are there as calls were answered; what does not come is found later."""
+    begun = time.monotonic()
     wanted = {call.dialog_id for call in traffic.calls.values() if call.answered is not None}
-    end = time.monotonic() + _SETTLE_S
+    # Opus takes the most CPU when the calls are over: up to a fiftieth of their time.
+    end = begun + _SETTLE_S + traffic.talk_s / 50
     before = -1
     while time.monotonic() < end:
         there = sum(path.stem.rpartition("~")[2] in wanted for path in folder.glob("*.json"))
         if there >= len(wanted):
             break
-        if there == before and not list(folder.glob("*.part")) and time.monotonic() > end - _SETTLE_S + 5:
+        if there == before and not list(folder.glob("*.part")) and time.monotonic() > begun + 5:
             break  # nothing is under way any more
         before = there
         time.sleep(0.2)
@@ -164,7 +168,12 @@ def _judge(
 ) -> None:
     start = time.monotonic()
     found = audit(
-        folder, traffic.calls.values(), guards, subject.api if subject is not None else None, results.options.strict
+        folder,
+        traffic.calls.values(),
+        guards,
+        subject.api if subject is not None else None,
+        results.options.strict,
+        results.options.file_format,
     )
     results.phases.append(PhaseResult.of(traffic, found, time.monotonic() - start, sampler))
     results.faults += found.faults()
@@ -216,6 +225,12 @@ def _measure_floor(options: Options, folder: Path, results: Results, console: Co
                 results.floors.append(floor.measure(folder, dialogs, _FLOOR_S, shape, options.codec))
             except StartError as error:
                 results.notes.append(str(error))
+
+
+def _account(file_format: FileFormat) -> Tree:
+    channels = "stereo" if file_format.channels == 2 else "mono"
+    kept_as = {"channels": channels, "encoding": file_format.encoding}
+    return {"id": "loadtest", "group": "tests", "record": True, "format": kept_as}
 
 
 def _idle() -> tuple[float, float]:

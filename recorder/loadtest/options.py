@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recorder.errors import InvalidRequestError
+from recorder.file_format import FileFormat
 from recorder.loadtest.tones import Codec
 
 SHORTEST_CALL_S = 2.0
@@ -19,7 +20,8 @@ class Options:
     Attributes:
         calls: how many calls in all. rate: how many are set up a second. duration_s: how long each one lasts. All are
             up at once when duration_s is more than calls / rate; otherwise it is a test of setting up.
-        codec: what both ends offer. mute_every: each so-manieth call has a sensitive step; 0 for none.
+        codec: what both ends offer. file_format: what recordings are kept as.
+        mute_every: each so-manieth call has a sensitive step; 0 for none.
         json_path: where to put everything that was measured. keep: where to leave recordings and logs.
         config: configuration to take over into the recorder that is started; addresses, routes, accounts and folder are
             the load test's own.
@@ -35,6 +37,7 @@ class Options:
     rate: float = 10
     duration_s: float = 30
     codec: Codec = Codec.PCMU
+    file_format: FileFormat = FileFormat()  # noqa: RUF009 - immutable
     mute_every: int = 0
     json_path: Path | None = None
     keep: Path | None = None

@@ -66,6 +66,12 @@ def _cost_table(results: Results, cost: Cost) -> Table:
         f"CPU per call set up and torn down, of {cost.short_calls}",
         "not measured" if cost.cpu_per_call_s is None else f"{1000 * cost.cpu_per_call_s:.2f} ms",
     )
+    if cost.cpu_finish_per_minute_s is not None:
+        finish_s = cost.cpu_finish_per_minute_s
+        table.add_row(
+            f"CPU when calls end, per minute of talk, {results.options.file_format.label}",
+            f"{1000 * finish_s:.1f} ms (as if {_percent(finish_s / 60)} of one core per dialog)",
+        )
     for floor in results.floors:
         table.add_row(f"The floor per dialog, {floor.shape}", f"{_percent(floor.cpu_per_dialog)} of one core")
     if results.floor_ratio is not None:

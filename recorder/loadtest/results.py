@@ -34,7 +34,11 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class PhaseResult:
-    """One phase: its calls and its recordings. Times in seconds; `cpu_share` in cores while all calls were up."""
+    """One phase: its calls and its recordings. Times in seconds; `cpu_share` in cores while all calls were up.
+
+    `finish_cpu_s` is the CPU from the first hang-up until the last recording is on the disk, `finish_s` later, in which
+    there was still `finish_talk_s` of talk.
+    """
 
     phase: Phase
     good: int
@@ -60,6 +64,9 @@ class PhaseResult:
     cpu_s: float | None
     talk_s: float
     window_s: float
+    finish_cpu_s: float | None
+    finish_s: float
+    finish_talk_s: float
     last_hang_up: float
     rtp: dict[str, int]
 
@@ -71,6 +78,9 @@ class PhaseResult:
         steady = traffic.steady_window()
         # All the work that the phase's calls make, until the last recording has long been on the disk.
         whole = (min(traffic.answered_at, default=0) - 0.5, max(traffic.hung_up_at, default=0) + 2.0)
+        first_end, last_end = min(traffic.hung_up_at, default=0.0), max(traffic.hung_up_at, default=0.0)
+        durable = [f.durable_s for f in findings if f.durable_s is not None]
+        finish = (first_end, last_end + max(durable, default=0.0) + 0.5)
         sides = (traffic.caller.statistics, traffic.application.statistics)
         return cls(
             phase=traffic.phase,
@@ -81,7 +91,7 @@ class PhaseResult:
             length_error_s=Spread.of([v.length_error_s for v in verdicts if v.length_error_s is not None]),
             offset_s=Spread.of([v.offset_s for v in verdicts if v.offset_s is not None]),
             start_s=Spread.of([v.caller_start_s for v in verdicts if v.caller_start_s is not None]),
-            durable_s=Spread.of([f.durable_s for f in findings if f.durable_s is not None]),
+            durable_s=Spread.of(durable),
             gap_s=sum(v.gap_s for v in verdicts),
             gaps=sum(v.gaps for v in verdicts),
             slips=sum(v.slips for v in verdicts),
@@ -97,7 +107,10 @@ class PhaseResult:
             cpu_s=sampler.cpu_s(whole) if sampler is not None and traffic.answered_at else None,
             talk_s=traffic.talk_s,
             window_s=whole[1] - whole[0],
-            last_hang_up=max(traffic.hung_up_at, default=0.0),
+            finish_cpu_s=sampler.cpu_s(finish) if sampler is not None and traffic.hung_up_at else None,
+            finish_s=finish[1] - finish[0],
+            finish_talk_s=sum(moment - first_end for moment in traffic.hung_up_at),
+            last_hang_up=last_end,
             rtp=traffic.rtp,
         )
 
@@ -109,12 +122,15 @@ class Cost:
     `cpu_per_dialog` is all CPU in the steady state over the dialogs, `idle_share` (no call at all) included.
     `cpu_per_call_s` is the CPU of a set-up, tear-down and finished file: what a phase of short calls took, less the
     idle share, less what its talk time costs by the steady phase's rate, over its calls.
+    `cpu_finish_per_minute_s` is the CPU that ending the steady phase's calls and finishing their files took, for each
+    minute of talk: the same less what went on beside it.
     """
 
     idle_share: float | None = None
     dialogs: int = 0
     cpu_per_dialog: float | None = None
     cpu_per_call_s: float | None = None
+    cpu_finish_per_minute_s: float | None = None
     short_calls: int = 0
     before: Sample | None = None
     after: Sample | None = None
@@ -138,12 +154,18 @@ class Cost:
         if steady is not None and steady.cpu_share is not None and short is not None and short.cpu_s is not None:
             media_share = (steady.cpu_share - idle_share) / steady.phase.calls
             per_call = (short.cpu_s - idle_share * short.window_s - media_share * short.talk_s) / short.phase.calls
+        per_minute = None
+        if steady is not None and steady.cpu_share is not None and steady.finish_cpu_s is not None:
+            media_share = (steady.cpu_share - idle_share) / steady.phase.calls
+            beside = idle_share * steady.finish_s + media_share * steady.finish_talk_s
+            per_minute = max(0.0, steady.finish_cpu_s - beside) / (steady.talk_s / 60)
         samples = sampler.samples
         return cls(
             idle_share=idle_share,
             dialogs=steady.phase.calls if steady is not None else 0,
             cpu_per_dialog=steady.cpu_share / steady.phase.calls if steady is not None and steady.cpu_share else None,
             cpu_per_call_s=per_call,
+            cpu_finish_per_minute_s=per_minute,
             short_calls=short.phase.calls if short is not None else 0,
             before=next((s for s in samples if s.at >= idle[0]), None),
             after=samples[-1] if samples else None,
@@ -198,6 +220,7 @@ class Results:
         """All of it as plain values, fit for JSON."""
         tree: dict[str, Any] = _plain(asdict(self))
         tree["options"]["codec"] = self.options.codec.label
+        tree["options"]["file_format"] = self.options.file_format.label
         tree["passed"] = self.ok
         tree["floor_ratio"] = self.floor_ratio
         for floor, values in zip(self.floors, tree["floors"], strict=True):

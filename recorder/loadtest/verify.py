@@ -8,7 +8,10 @@ takes some 10 ms. From it follow
 - bursts where none belong, and bursts that are missing;
 - stretches in which a speaker's quiet tone is absent (from about 8 ms on), at any time of the call;
 - slips: a jump in the phase of the quiet tone, which a single sample lost or repeated makes;
-- for muted spans: every sample exactly 0 inside, both speakers back after.
+- for muted spans: every sample exactly 0 inside, both speakers back after;
+- in stereo: that neither speaker is ever in the other's channel.
+
+A-law has no code for 0: its nearest is 8. Opus makes of silence what is next to silence, once its codec has rung out.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from recorder.file_format import FileFormat
 from recorder.loadtest.tones import APPLICATION, CALLER, SAMPLE_RATE_HZ, Samples, Voice
 
 _FRAME = 200  # 25 ms
@@ -29,6 +33,16 @@ _SHORTEST_HOLE = 20  # two steady tones never add up to 0 for so many samples
 _HALF = _FRAME // 2
 _SAME_S = 0.100  # bursts that stray less from one another are of one course
 _EDGE_S = _FRAME / SAMPLE_RATE_HZ  # a frame this far from an edge does not touch it
+
+# By encoding: its container and subtype in libsndfile; how far from 0 its silence may be; how long it rings.
+_KINDS = {
+    "pcm16": ("WAV", "PCM_16", 0, 0.0),
+    "ulaw": ("WAV", "ULAW", 0, 0.0),
+    "alaw": ("WAV", "ALAW", 8, 0.0),
+    "flac": ("FLAC", "PCM_16", 0, 0.0),
+    "opus": ("OGG", "OPUS", 24, 0.030),
+}
+_STRAY_S = 0.050  # an edge of one's own burst looks like the other for a shorter time
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -106,27 +120,35 @@ class Verdict:
         return self.application_start_s - self.caller_start_s
 
 
-def verify_file(path: Path, expected: Expected) -> Verdict:
+def verify_file(path: Path, expected: Expected, file_format: FileFormat = FileFormat()) -> Verdict:  # noqa: B008
     """Judge the file at `path`. Never raises for what is wrong with it: that is a fault, too."""
+    container, subtype, residue, ringing_s = _KINDS[file_format.encoding]
     try:
         info = soundfile.info(path)
-        if (info.samplerate, info.channels, info.subtype) != (SAMPLE_RATE_HZ, 1, "PCM_16"):
-            found = f"{info.samplerate} Hz, {info.channels} channels, {info.subtype}"
-            return Verdict([f"format: {found} instead of {SAMPLE_RATE_HZ} Hz, 1 channel, PCM_16"])
-        samples, _ = soundfile.read(path, dtype="int16")
+        found = (info.samplerate, info.channels, info.format, info.subtype)
+        wanted = (SAMPLE_RATE_HZ, file_format.channels, container, subtype)
+        if found != wanted:
+            instead = " instead of ".join("{} Hz, {} channels, {}, {}".format(*one) for one in (found, wanted))
+            return Verdict([f"format: {instead}"])
+        samples, _ = soundfile.read(path, dtype="int16", always_2d=True)
     except (OSError, soundfile.LibsndfileError) as error:
         return Verdict([f"unreadable: {error}"])
-    return verify(np.asarray(samples, dtype=np.int16), expected)
+    samples[np.abs(samples) <= residue] = 0
+    silences = [replace(one, must=(one.must[0] + ringing_s, one.must[1] - ringing_s)) for one in expected.silences]
+    return verify(samples, replace(expected, silences=silences))
 
 
 def verify(samples: Samples, expected: Expected) -> Verdict:
-    """Judge `samples` (mono, 8 kHz, 16 bit)."""
+    """Judge `samples` (8 kHz, 16 bit): mono, or with two columns, which are the caller's and the application's."""
     verdict = Verdict(length_s=len(samples) / SAMPLE_RATE_HZ)
+    channels = samples[:, np.newaxis] if samples.ndim == 1 else samples
+    sounding: Flags = np.any(channels != 0, axis=1)
+    samples = channels.sum(axis=1, dtype=np.int16)  # both at their loudest stay below full scale
     if expected.length_s is not None:
         verdict.length_error_s = verdict.length_s - expected.length_s
         if abs(verdict.length_error_s) > expected.length_tolerance_s:
             verdict.faults.append(f"length: {verdict.length_s:.3f} s recorded, {expected.length_s:.3f} s answered")
-    _check_silence(samples, expected, verdict)
+    _check_silence(sounding, expected, verdict)
     if len(samples) < 2 * _FRAME:
         verdict.faults.append("content: too short to hold anything")
         return verdict
@@ -137,10 +159,25 @@ def verify(samples: Samples, expected: Expected) -> Verdict:
         check.run()
     if verdict.offset_s is not None and abs(verdict.offset_s) > expected.offset_tolerance_s:
         verdict.faults.append(f"alignment: the application is {1000 * verdict.offset_s:+.0f} ms off the caller")
+    if channels.shape[1] == 2:
+        for column, stranger in ((0, APPLICATION), (1, CALLER)):
+            _check_apart(np.ascontiguousarray(channels[:, column]), stranger, verdict)
     return verdict
 
 
-def zero_runs(samples: Samples, shortest: int) -> list[tuple[int, int]]:
+def _check_apart(channel: Samples, stranger: Voice, verdict: Verdict) -> None:
+    """See that a channel holds nothing of the other one's speaker."""
+    spectrum = _Spectrum(channel)
+    heard = spectrum.amplitude(stranger.burst_hz) > 0.1 * stranger.burst_level
+    heard |= spectrum.amplitude(stranger.pilot_hz) > 0.5 * stranger.pilot_level
+    for at, length in _stretches(heard, spectrum):
+        if length > _STRAY_S:
+            verdict.faults.append(
+                f"channel: the {stranger.name} is in the other's for {1000 * length:.0f} ms at {at:.3f} s"
+            )
+
+
+def zero_runs(samples: Samples | Flags, shortest: int) -> list[tuple[int, int]]:
     """Every stretch of at least `shortest` samples that are all 0, as [start, stop)."""
     zero = np.concatenate(([0], (samples == 0).astype(np.int8), [0]))
     steps = np.diff(zero)
@@ -148,7 +185,7 @@ def zero_runs(samples: Samples, shortest: int) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in zip(starts, stops, strict=True) if b - a >= shortest]
 
 
-def _check_silence(samples: Samples, expected: Expected, verdict: Verdict) -> None:
+def _check_silence(samples: Flags, expected: Expected, verdict: Verdict) -> None:
     runs = [(a / SAMPLE_RATE_HZ, b / SAMPLE_RATE_HZ) for a, b in zero_runs(samples, _SHORTEST_HOLE)]
     verdict.silent_spans = [(a, b) for a, b in runs if b - a >= 0.100]
     latest = verdict.length_s - expected.tail_s

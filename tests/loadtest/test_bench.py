@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from recorder.file_format import FileFormat
 from recorder.loadtest import Codec, Options, run, verify
 from recorder.loadtest.subject import Subject
 from recorder.loadtest.tones import CALLER
@@ -33,8 +34,15 @@ def carried_out_in_peace(options: Options) -> tuple[int, str]:
     return carried_out(replace(options, keep=options.keep and options.keep.with_name("again")))
 
 
-@pytest.mark.parametrize(("codec", "spread"), [(Codec.PCMU, False), (Codec.PCMA, False), (Codec.PCMU, True)])
-def test_every_call_is_recorded_and_right(tmp_path: Path, codec: Codec, spread: bool) -> None:
+@pytest.mark.parametrize(
+    ("codec", "kept_as", "spread"),
+    [
+        (Codec.PCMU, FileFormat(), False),
+        (Codec.PCMA, FileFormat("alaw", 2), False),
+        (Codec.PCMU, FileFormat("opus", 2), True),
+    ],
+)
+def test_every_call_is_recorded_and_right(tmp_path: Path, codec: Codec, kept_as: FileFormat, spread: bool) -> None:
     result = tmp_path / "out" / "result.json"
     code, printed = carried_out_in_peace(
         Options(
@@ -42,6 +50,7 @@ def test_every_call_is_recorded_and_right(tmp_path: Path, codec: Codec, spread: 
             rate=6,
             duration_s=9,
             codec=codec,
+            file_format=kept_as,
             mute_every=3,
             spread=spread,
             json_path=result,
@@ -57,11 +66,13 @@ def test_every_call_is_recorded_and_right(tmp_path: Path, codec: Codec, spread: 
     [phase] = tree["phases"]
     assert (phase["good"], phase["failed_calls"], phase["muted_calls"]) == (6, 0, 2)
     assert phase["silent_s"] > 4
+    assert tree["options"]["file_format"] == kept_as.label
     assert tree["cost"]["cpu_per_dialog"] > 0
+    assert tree["cost"]["cpu_finish_per_minute_s"] >= 0
     assert tree["floor_ratio"] > 0
     assert tree["machine"]["cores"] >= 1
     kept = max(tmp_path.glob("*/recordings"), key=lambda folder: folder.stat().st_mtime)
-    assert len(list(kept.glob("*.wav"))) == 6
+    assert len(list(kept.glob(f"*{kept_as.suffix}"))) == 6
 
 
 def test_recordings_that_are_wrong_fail_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,10 @@ import soundfile
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from recorder.loadtest.tones import APPLICATION, CALLER, SAMPLE_RATE_HZ, Codec
+from recorder.file_format import ENCODINGS, Encoding, FileFormat
+from recorder.loadtest.tones import APPLICATION, CALLER, SAMPLE_RATE_HZ, Codec, Samples
 from recorder.loadtest.verify import Expected, Silence, Verdict, verify, verify_file, zero_runs
+from recorder.media.part_file import PartFile
 from tests.loadtest.spoken import muted, recording, track
 
 LENGTH_S = 12.0
@@ -71,6 +73,54 @@ def test_a_speaker_who_is_not_there_is_found(missing: str) -> None:
 def test_legs_that_are_100_ms_apart_are_found() -> None:
     verdict = verify(recording(caller_s=0.03, application_s=0.13), Expected(LENGTH_S))
     assert faults_of(verdict) == {"alignment"}
+
+
+def stereo(left: Samples, right: Samples) -> Samples:
+    return np.stack((left, right), axis=1)
+
+
+def test_each_speaker_in_his_channel_passes_even_strictly() -> None:
+    verdict = verify(stereo(track(CALLER, LENGTH_S, 0.03), track(APPLICATION, LENGTH_S, 0.045)), STRICT)
+    assert verdict.faults == []
+    assert verdict.bursts == 12
+
+
+def test_a_speaker_in_the_others_channel_is_found() -> None:
+    caller, application = track(CALLER, LENGTH_S, 0.03), track(APPLICATION, LENGTH_S, 0.045)
+    assert faults_of(verify(stereo(application, caller), STRICT)) == {"channel"}
+    assert faults_of(verify(stereo(caller + application, application), STRICT)) >= {"channel"}
+    swapped = stereo(caller, application)
+    swapped[40_000:41_000] = swapped[40_000:41_000, ::-1]  # for an eighth of a second, while nobody has a burst
+    assert faults_of(verify(swapped, STRICT)) == {"channel"}
+
+
+def test_a_muted_step_has_to_be_silent_in_both_channels() -> None:
+    caller, application = track(CALLER, LENGTH_S, 0.03), track(APPLICATION, LENGTH_S, 0.045)
+    assert verify(stereo(muted(caller, 5.0, 7.0), muted(application, 5.0, 7.0)), MUTED).faults == []
+    leaked = stereo(muted(caller, 5.0, 7.0), muted(application, 5.0, 7.0))
+    leaked[50_000] = (5, -5)
+    assert faults_of(verify(leaked, MUTED)) >= {"redaction"}
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_each_format_is_judged(tmp_path: Path, encoding: Encoding, channels: int) -> None:
+    one = FileFormat(encoding, channels)
+    legs = [muted(track(voice, LENGTH_S, 0.03), 5.0, 7.0) for voice in (CALLER, APPLICATION)]
+    path = tmp_path / f"x{one.suffix}"
+    part = PartFile.create(path, SAMPLE_RATE_HZ, one)
+    part.write(legs[0] + legs[1] if channels == 1 else stereo(*legs))
+    part.commit()
+    assert verify_file(path, MUTED, one).faults == []
+    other = FileFormat("flac" if encoding != "flac" else "pcm16", channels)
+    assert faults_of(verify_file(path, MUTED, other)) == {"format"}
+    assert faults_of(verify_file(path, MUTED, FileFormat(encoding, 3 - channels))) == {"format"}
+    spoken = tmp_path / f"y{one.suffix}"
+    part = PartFile.create(spoken, SAMPLE_RATE_HZ, one)
+    legs[0][50_000:50_800] = track(CALLER, LENGTH_S, 0.03)[50_000:50_800]
+    part.write(legs[0] + legs[1] if channels == 1 else stereo(*legs))
+    part.commit()
+    assert "redaction" in faults_of(verify_file(spoken, MUTED, one))
 
 
 def test_sound_that_begins_late_is_found() -> None:
