@@ -20,6 +20,13 @@ def sine(frequency: float, seconds: float, rate: int = RATE, amplitude: int = 80
     return tone
 
 
+def chirp(seconds: float, rate: int = RATE) -> Samples:
+    """Make a sweep from 200 Hz to 3 kHz, which is like itself in one place only."""
+    t = np.arange(round(seconds * rate)) / rate
+    swept: Samples = np.rint(8000 * np.sin(2 * np.pi * (200 * t + 1400 / seconds * t**2))).astype(np.int16)
+    return swept
+
+
 def silence(seconds: float, rate: int = RATE) -> Samples:
     """Make digital silence."""
     return np.zeros(round(seconds * rate), np.int16)
@@ -107,3 +114,11 @@ def tone_onset(samples: Samples, frequency: float, rate: int = RATE, window: int
     if plateau < 100:
         return -1
     return int(np.argmax(envelope >= plateau / 2)) + window // 2
+
+
+def offset_of(samples: Samples, sent: Samples) -> int:
+    """Position at which `sent` is heard in `samples`, by cross-correlation; negative if it began before them."""
+    size = 1 << (len(samples) + len(sent)).bit_length()
+    spectrum = np.fft.rfft(samples.astype(np.float64), size) * np.conj(np.fft.rfft(sent.astype(np.float64), size))
+    lag = int(np.argmax(np.fft.irfft(spectrum, size)))
+    return lag if lag < size // 2 else lag - size
