@@ -327,9 +327,8 @@ class Session:
             name = RecordingName(identity.group_id, identity.account_id, self.invite.time_ms, identity.dialog_id)
             parties = Parties(calling=self.invite.calling, called=self.invite.called)
             self.take = Take(name, self.services.settings, self.decision.account, parties)
-        for side, leg in self._legs.items():
-            if self.take is not None and leg.slot >= 0:
-                self.take.attach(side, leg.call_id)
+        if self.take is not None:
+            self.take.attach({side: leg.call_id for side, leg in self._legs.items() if leg.slot >= 0 and not leg.gone})
 
     def _start_recording(self) -> None:
         self._attach_taps()

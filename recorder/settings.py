@@ -31,6 +31,7 @@ from recorder.identifiers import is_valid_name
 from recorder.settings_checks import warnings as warnings
 from recorder.settings_formats import Format
 from recorder.settings_section import Section as _Section
+from recorder.settings_section import number
 
 ENVIRONMENT_PREFIX = settings_environment.PREFIX
 LARGEST_FILE_BYTES = 4 * 1024 * 1024
@@ -162,11 +163,6 @@ def _network(value: object) -> object:
     raise ValueError(f"{value} has bits set behind its mask; write {meant} for the network, or an address without mask")
 
 
-def _number(value: object) -> object:
-    """A choice among numbers, as YAML gives it: as text."""
-    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value, re.ASCII) else value
-
-
 def _path(value: Path) -> Path:
     if not value.name or not str(value).isprintable():
         raise ValueError("must be a path such as recordings or /var/lib/recorder/recordings")
@@ -285,7 +281,7 @@ class Media(_Section):
     transcoding: bool = True
     rtp_timeout_s: Seconds | None = 60
     rtp_timeout_action: Literal["alarm", "end"] = "alarm"
-    clock_rate_hz: Annotated[Literal[8000, 16000], BeforeValidator(_number)] = 8000
+    clock_rate_hz: Annotated[Literal[8000, 16000], BeforeValidator(number)] = 8000
     bridge_threads: Annotated[int, Field(ge=1, le=16)] = 1
     ring_s: Annotated[float, Field(ge=1, le=60)] = 8
 

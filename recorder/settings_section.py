@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -22,3 +23,8 @@ class Section(BaseModel):
             return tree
         branches = {key for key, field in cls.model_fields.items() if settings_schema.is_branch(field.annotation)}
         return {key: value for key, value in tree.items() if value is not None or key not in branches}
+
+
+def number(value: object) -> object:
+    """A choice among numbers, as YAML gives it: as text."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value, re.ASCII) else value

@@ -34,6 +34,8 @@ from recorder.tags import Tags
 
 HOLD_S = 0.2  # how late a packet may come and still be in the recording
 TOLERANCE_S = 0.02
+NARROW_HZ, WIDE_HZ = 8000, 16000
+WIDEBAND = frozenset({"g722", "opus"})
 
 
 class Take:
@@ -55,10 +57,10 @@ class Take:
         account: Account | None = None,
         parties: Parties = Parties(),  # noqa: B008 - immutable
     ) -> None:
-        rate = settings.media.clock_rate_hz
         guards, redaction = settings.redaction, account.redaction if account is not None else AccountRedaction()
         before_ms = guards.guard_before_ms if redaction.guard_before_ms is None else redaction.guard_before_ms
         after_ms = guards.guard_after_ms if redaction.guard_after_ms is None else redaction.guard_after_ms
+        wanted = account.format.sample_rate_hz if account is not None else None
         self.name = name
         self._format = account.format.file_format if account is not None else FileFormat()
         self.file_name = name.stem + self._format.suffix
@@ -66,17 +68,22 @@ class Take:
         self._account = account
         self._parties = parties
         self._folder = settings.recording.folder
-        self._rate = rate
-        self._guard_before = rate * before_ms // 1000
-        self._guard_after = rate * after_ms // 1000
+        self._guards_ms = before_ms, after_ms
         self._redaction_mode = redaction.mode
         self._remove_digits = account is not None and account.dtmf == "remove"
-        self._capacity = round(rate * settings.media.ring_s)
-        self._taps = {side: self._new_tap(side) for side in Side}
+        self._ring_s = settings.media.ring_s
+        self._follows_legs = wanted == "auto"  # in its rate
+        self._set_rate(NARROW_HZ if wanted == "auto" else wanted or settings.media.clock_rate_hz)
         self._recording: Recording | None = None
         self._legs: dict[Side, LegFacts] = {}
         self._earlier: list[tuple[Side, int, LegFacts]] = []  # the place it had, until which sample, and who it was
         self._muted = False
+
+    def _set_rate(self, rate: int) -> None:
+        """Count `rate` samples a second from now on. Before the answer: the taps are new ones."""
+        self._rate = rate
+        self._guard_before, self._guard_after = (rate * guard_ms // 1000 for guard_ms in self._guards_ms)
+        self._taps = {side: self._new_tap(side) for side in Side}
 
     @property
     def position(self) -> int:
@@ -125,9 +132,14 @@ class Take:
                 tap.open_gate()
         return self._recording
 
-    def attach(self, side: Side, call_id: int) -> None:
-        """Listen to a leg's packets. Again when other codecs have been agreed on."""
-        self._taps[side].attach(call_id)
+    def attach(self, calls: Mapping[Side, int]) -> None:
+        """Listen to the packets of all legs that have media. Again when other codecs have been agreed on."""
+        if self._follows_legs and not self.began:
+            rate = WIDE_HZ if any(map(_is_wideband, calls.values())) else NARROW_HZ
+            if rate != self._rate:
+                self._set_rate(rate)
+        for side, call_id in calls.items():
+            self._taps[side].attach(call_id)
 
     def change_party(self, side: Side, position: int, leg: LegFacts) -> None:
         """Somebody else takes a leg's place at `position`, now: `leg` is what there is to say of who leaves."""
@@ -140,7 +152,7 @@ class Take:
 
     def _new_tap(self, side: Side) -> native.RtpTap:
         """Make a tap, shut."""
-        tap = native.RtpTap(side.value, self._rate, self._capacity, round(self._rate * HOLD_S))
+        tap = native.RtpTap(side.value, self._rate, round(self._rate * self._ring_s), round(self._rate * HOLD_S))
         tap.close_gate()
         return tap
 
@@ -248,6 +260,11 @@ class Take:
             "call_start_s": start / rate,
             "call_duration_s": (stop - start) / rate,
         }
+
+
+def _is_wideband(call_id: int) -> bool:
+    stream = native.stream_statistics(call_id)
+    return stream is not None and stream.codec.lower() in WIDEBAND
 
 
 def leg_facts(streams: Sequence[native.StreamStatistics], sip_call_id: str | None) -> LegFacts:

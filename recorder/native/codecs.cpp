@@ -172,8 +172,6 @@ Payloads static_payloads() noexcept {
 
 unsigned rtp_clock_rate(Codec codec) noexcept { return codec == Codec::opus ? kOpusClock : kNarrow; }
 
-bool is_wideband(Codec codec) noexcept { return codec == Codec::g722 || codec == Codec::opus; }
-
 unsigned duration_of(Codec codec, const std::uint8_t *payload, std::size_t size) noexcept {
     switch (codec) {
     case Codec::none:

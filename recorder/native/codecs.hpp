@@ -26,8 +26,6 @@ Codec codec_named(const std::string &name) noexcept;
 // Of RTP timestamps. That of G.722 is 8000 by a mistake that has stayed (RFC 3551, section 4.5.2).
 unsigned rtp_clock_rate(Codec codec) noexcept;
 
-bool is_wideband(Codec codec) noexcept;
-
 // What payload types stand for that need no rtpmap (RFC 3551, table 4), the others nothing.
 using Payloads = std::array<Codec, 128>;
 Payloads static_payloads() noexcept;

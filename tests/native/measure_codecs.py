@@ -1,4 +1,4 @@
-"""What a leg of each codec costs to be recorded: CPU of one core, a second of audio. `python -m tests.native.measure_codecs`
+"""What a leg of each codec costs to record: CPU of one core. `python -m tests.native.measure_codecs`
 
 `put` is the media thread's share, `read` the writer's, both with what it takes to call them from here.
 """
