@@ -63,6 +63,10 @@ class Controls:
         except ControlRefusedError as error:
             self._refused(error, control, facts)
             raise
+        except Exception:
+            # Nobody knows whether it is silent now: as with an INFO, such a call ends.
+            self._session.post(HangUpRequested("internal_error"))
+            raise
         self._enter(AuditEntry(action=control.verb.value, **self._said(control), **facts))
 
     def hang_up_for(self, operator: Operator) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,19 @@ def steady(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def answered_at(call: Call) -> float:
-    return next(m.time_s for m in call.caller.messages if m.status == 200)
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """When the application asked for something and had its answer, in seconds of the recording."""
+
+    sent: float
+    answered: float
+
+
+def asked(call: Call, kept: Kept, method: str = "INFO") -> list[Asked]:
+    """The requests of the application, in their order, by the clock that the recording goes by."""
+    origin = kept.manifest["answered_ms"] / 1000
+    answers = {m.header("CSeq"): m.time_s for m in call.application.messages if not m.sent and (m.status or 0) >= 200}
+    return [Asked(m.time_s - origin, answers[m.header("CSeq")] - origin) for m in call.application.sent(method)]
 
 
 def both_heard(kept: Kept, begin_s: float, end_s: float) -> bool:
@@ -67,11 +79,11 @@ def both_heard(kept: Kept, begin_s: float, end_s: float) -> bool:
     return min(amplitude_of(part, 440, kept.rate), amplitude_of(part, 880, kept.rate)) > 6000
 
 
-def check_muted(kept: Kept, begin_s: float, end_s: float) -> None:
-    """Exact silence from `begin_s` to `end_s`, both voices until shortly before, and from shortly after on."""
-    assert not kept.samples[int(begin_s * kept.rate) : int(end_s * kept.rate)].any()
-    assert both_heard(kept, begin_s - 0.3, begin_s - 0.15)
-    assert both_heard(kept, end_s + 0.15, end_s + 0.3)
+def check_muted(kept: Kept, begin: Asked, end: Asked) -> None:
+    """Exact silence from the answer to `begin` until `end` is asked; both voices up to the guards around that."""
+    assert not kept.samples[int(begin.answered * kept.rate) : int(end.sent * kept.rate)].any()
+    assert both_heard(kept, begin.sent - 0.3, begin.sent - 0.15)
+    assert both_heard(kept, end.answered + 0.1, end.answered + 0.25)
 
 
 def audit(bench: Bench, dialog_id: str, count: int) -> list[dict[str, Any]]:
@@ -104,9 +116,9 @@ def statuses(call: Call, side: str = "application") -> list[int | None]:
     ],
 )
 def test_a_step_by_each_shape(bench: Bench, tmp_path: Path, scenario: str, shape: str, step: str, end: str) -> None:
-    call = bench.call("uac-call", scenario, seconds=1.6, **steady(tmp_path))
+    call = bench.call("uac-call", scenario, seconds=1.8, **steady(tmp_path))
     kept = bench.kept(call)
-    mute, unmute = (m.time_s - answered_at(call) for m in call.application.sent("INFO"))
+    mute, unmute = asked(call, kept)
     check_muted(kept, mute, unmute)
     [span] = kept.manifest["redactions"]
     assert (span["control"], span["step"], span["operators"], span["resumed"]) == (
@@ -122,17 +134,19 @@ def test_a_step_by_each_shape(bench: Bench, tmp_path: Path, scenario: str, shape
         assert entry["muted"] is (action == "mute")
         assert entry["source"] == f"127.0.0.1:{bench.subject.application_port}"
         assert entry["sip_call_id"] == cdr["b_sip_call_id"]
-        assert abs(entry["at_ms"] / 1000 - answered_at(call) - (mute if action == "mute" else unmute)) < 0.5
+        request = mute if action == "mute" else unmute
+        at_s = (entry["at_ms"] - kept.manifest["answered_ms"]) / 1000
+        assert request.sent - 0.002 <= at_s <= request.answered
 
 
 def test_mute_info_package(bench: Bench, tmp_path: Path) -> None:
     """The application is offered the package; what is in none of its bodies is refused and changes nothing."""
-    call = bench.call("uac-call", "uas-mute-info-package", seconds=1.8, **steady(tmp_path))
+    call = bench.call("uac-call", "uas-mute-info-package", seconds=1.9, **steady(tmp_path))
     assert statuses(call) == [200, 400, 415, 200]
     unsupported = next(m for m in call.application.received(415))
     assert unsupported.header("Accept") == "application/json, text/plain"
-    mute, unmute = (call.application.sent("INFO")[i].time_s - answered_at(call) for i in (0, 3))
     kept = bench.kept(call)
+    mute, *_, unmute = asked(call, kept)
     check_muted(kept, mute, unmute)
     assert kept.manifest["redactions"][0]["step"] == "card"
 
@@ -153,16 +167,33 @@ def test_mute_sdp(bench: Bench, tmp_path: Path) -> None:
     """RFC 7866: paused in one re-INVITE, not spoken of in the next, on again in the third."""
     plans = steady(tmp_path)
     plans["application_plan"] |= {"length_ms": 600, "variables": {}}
-    call = bench.call("uac-call", "uas-mute-sdp", seconds=2.4, **plans)
-    begin, quiet, end = (m.time_s - answered_at(call) for m in call.application.sent("INVITE"))
-    answers = [m for m in call.application.received(200) if (m.header("CSeq") or "").endswith("INVITE")]
+    call = bench.call("uac-call", "uas-mute-sdp", seconds=2.6, **plans)
     kept = bench.kept(call)
-    assert begin < quiet < end
-    check_muted(kept, answers[0].time_s - answered_at(call), end)
+    begin, _, end = asked(call, kept, "INVITE")
+    check_muted(kept, begin, end)
     [span] = kept.manifest["redactions"]
     assert (span["step"], span["control"], span["resumed"]) == ("a=record", "application", True)
     entries = audit(bench, bench.cdr(call)["id"], 2)
     assert [(it["action"], it["shape"]) for it in entries] == [("mute", "SDP"), ("unmute", "SDP")]
+
+
+def test_mute_sdp_by_update(bench: Bench, tmp_path: Path) -> None:
+    """The same by UPDATE, for the session instead of the medium."""
+    session = "s=-\nc=IN IP[media_ip_type] [media_ip]\nt=0 0\n"
+    third = "o=- 1 3 IN IP[local_ip_type] [local_ip]\n"
+    plans = steady(tmp_path)
+    plans["application_plan"] |= {
+        "length_ms": 600,
+        "variables": {},
+        "edit": [
+            ("a=sendonly\n", "a=sendrecv\na=record:paused\n"),
+            (f"{third}{session}", f"{third}{session}a=recordpref:on\n"),
+        ],
+    }
+    call = bench.call("uac-call", "uas-update", seconds=2.0, **plans)
+    kept = bench.kept(call)
+    _, begin, end = asked(call, kept, "UPDATE")
+    check_muted(kept, begin, end)
 
 
 def test_sdp_from_the_answer_on(bench: Bench, tmp_path: Path) -> None:
@@ -193,9 +224,9 @@ def test_mute_steps(bench: Bench, tmp_path: Path) -> None:
     """Steps that overlap, each said twice: silence from the first one's begin to the last one's end."""
     call = bench.call("uac-call", "uas-mute-steps", seconds=2.2, **steady(tmp_path))
     assert statuses(call) == [200, 200, 481, 200, 200, 200, 481, 481, 200, 200]
-    sent = [m.time_s - answered_at(call) for m in call.application.sent("INFO")]
     kept = bench.kept(call)
-    check_muted(kept, sent[0], sent[8])
+    requests = asked(call, kept)
+    check_muted(kept, requests[0], requests[8])
     [span] = kept.manifest["redactions"]
     assert (span["step"], span["resumed"]) == ("card,pin", True)
     entries = audit(bench, bench.cdr(call)["id"], 10)
@@ -207,10 +238,10 @@ def test_control_refused(bench: Bench, tmp_path: Path) -> None:
     """What an application says in contradiction or nonsense is refused, and leaves sound or silence as it was."""
     call = bench.call("uac-call", "uas-control-refused", seconds=1.6, **steady(tmp_path))
     assert statuses(call) == [400, 400, 200, 400, 400, 400, 481]
-    sent = [m.time_s - answered_at(call) for m in call.application.sent("INFO")]
     kept = bench.kept(call)
-    assert both_heard(kept, sent[1] + 0.05, sent[2] - 0.15)
-    assert not kept.samples[int(sent[2] * kept.rate) :].any()
+    requests = asked(call, kept)
+    assert both_heard(kept, requests[1].answered + 0.05, requests[2].sent - 0.15)
+    assert not kept.samples[int(requests[2].answered * kept.rate) :].any()
     reasons = [it["reason"] for it in audit(bench, bench.cdr(call)["id"], 7)]
     assert reasons == ["contradictory", "malformed", "", *["contradictory"] * 3, "unknown_step"]
 
@@ -224,8 +255,8 @@ def test_control_refused_of_the_caller(bench: Bench, tmp_path: Path) -> None:
     assert statuses(call, "caller") == [403] * 14
     assert not call.application.received("INFO")
     kept = bench.kept(call)
-    mute = call.application.sent("INFO")[0].time_s - answered_at(call)
-    assert not kept.samples[int(mute * kept.rate) :].any()
+    [mute] = asked(call, kept)
+    assert not kept.samples[int(mute.answered * kept.rate) :].any()
     assert bench.subject.api.metrics()['recorder_redactions_refused_total{reason="caller_side"}'] == before + 14
     cdr = bench.cdr(call)
     refused = [it for it in audit(bench, cdr["id"], 15) if it["actor"] == "caller"]
@@ -324,10 +355,9 @@ def test_an_operator_mutes_and_unmutes(bench: Bench, desk: Api, tmp_path: Path) 
         assert (status, problem["type"], problem["status"]) == (409, "/api/docs#problem-conflict", 409)
         call = live.over()
     entries = audit(bench, live.dialog_id, 5)
-    begun = answered_at(call)
-    moments = [it["at_ms"] / 1000 - begun for it in entries]
     kept = bench.kept(call)
-    check_muted(kept, moments[0] + 0.02, moments[3] - 0.02)
+    moments = [(it["at_ms"] - kept.manifest["answered_ms"]) / 1000 for it in entries]
+    check_muted(kept, Asked(moments[0] - 0.01, moments[0]), Asked(moments[3] - 0.01, moments[3]))
     [span] = kept.manifest["redactions"]
     assert (span["control"], span["operators"], span["step"]) == ("operator", ["desk"], "id")
     assert {(it["actor"], it["who"], it["shape"]) for it in entries} == {("operator", "desk", "HTTP")}
