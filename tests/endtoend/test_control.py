@@ -339,9 +339,9 @@ def ask(api: Api, dialog_id: str, verb: str, **said: str) -> tuple[int, Any]:
 
 
 def test_an_operator_mutes_and_unmutes(bench: Bench, desk: Api, tmp_path: Path) -> None:
-    with LiveCall(bench, tmp_path, "uas-answer", 2.0) as live:
+    with LiveCall(bench, tmp_path, "uas-answer", 2.4) as live:
         live.wait_until(state="up")
-        threading.Event().wait(0.4)
+        threading.Event().wait(0.6)  # of sound
         status, answer = ask(desk, live.dialog_id, "mute", step="id", reason="reads an identity card")
         assert (status, answer["call"]["muted"]) == (200, True)
         assert answer["call"]["steps"] == [{"control": "operator", "step": "id", "who": "desk"}]
