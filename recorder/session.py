@@ -44,6 +44,7 @@ from recorder.calls.cdr import CallDetailRecord
 from recorder.calls.control_shapes import Shapes
 from recorder.calls.events import (
     Direction,
+    DirectionAsked,
     Event,
     HangUpRequested,
     Invite,
@@ -195,6 +196,8 @@ class Session:
                 _log.exception("action_failed", dialog_id=self.identity.dialog_id, action=type(action).__name__)
                 if not isinstance(event, HangUpRequested):
                     self._inbox.append(HangUpRequested("internal_error"))
+        if isinstance(event, (DirectionAsked, LegReplaced)):
+            self._note_hold()
         if self._transfers is not None and self._call.termination is not None:
             self._transfers.call_ended()
 
@@ -338,6 +341,11 @@ class Session:
             return
         services = self.services
         services.writer.begin(self.take.begin(self.take.position, self.controls.steps.open))
+        self._note_hold()
+
+    def _note_hold(self) -> None:
+        if self.take is not None:
+            self.take.hold(any(leg.direction is not Direction.SENDRECV for leg in self._legs.values()))
 
     def _stop_recording(self) -> None:
         if self.take is not None:

@@ -18,6 +18,7 @@ from recorder.library.manifest import (
     AudioFormat,
     EarlierLegFacts,
     GapFacts,
+    GapTotal,
     JoinFacts,
     LegFacts,
     Legs,
@@ -73,8 +74,8 @@ class Take:
         self._remove_digits = account is not None and account.dtmf == "remove"
         self._ring_s = settings.media.ring_s
         self._follows_legs = wanted == "auto"  # in its rate
-        self._set_rate(NARROW_HZ if wanted == "auto" else wanted or settings.media.clock_rate_hz)
         self._recording: Recording | None = None
+        self._set_rate(NARROW_HZ if wanted == "auto" else wanted or settings.media.clock_rate_hz)
         self._legs: dict[Side, LegFacts] = {}
         self._earlier: list[tuple[Side, int, LegFacts]] = []  # the place it had, until which sample, and who it was
         self._muted = False
@@ -127,10 +128,16 @@ class Take:
         self._muted = bool(steps)
         for step in steps:
             self._recording.redactions.begin(origin, step.name, step.by, step.who)
-        if not steps:
-            for tap in self._taps.values():
+        for tap in self._taps.values():
+            tap.start(origin)
+            if not steps:
                 tap.open_gate()
         return self._recording
+
+    def hold(self, held: bool) -> None:
+        """From now on the call is on hold, or no longer: then a leg may be silent."""
+        if self.began:
+            self.recording.hold(self.position, held)
 
     def attach(self, calls: Mapping[Side, int]) -> None:
         """Listen to the packets of all legs that have media. Again when other codecs have been agreed on."""
@@ -146,14 +153,20 @@ class Take:
         if not self.began:
             return
         origin = self.recording.origin or position
-        self._earlier.append((side, max(0, position - origin), leg))
+        self._earlier.append((side, max(0, position - origin), self._with_losses(side, leg)))
         # A tap of its own: the old party's packets may still be on their way.
         self._exchange(side, self._new_tap(side))
 
+    def _with_losses(self, side: Side, leg: LegFacts) -> LegFacts:
+        """Say of who is there now how many packets are missing in the recording."""
+        return leg.model_copy(update={"rx_lost": self._taps[side].lost})
+
     def _new_tap(self, side: Side) -> native.RtpTap:
-        """Make a tap, shut."""
+        """Make a tap, shut; before the answer it keeps nothing."""
         tap = native.RtpTap(side.value, self._rate, round(self._rate * self._ring_s), round(self._rate * HOLD_S))
         tap.close_gate()
+        if not self.began:
+            tap.wait()
         return tap
 
     def _exchange(self, side: Side, tap: native.RtpTap) -> None:
@@ -185,7 +198,7 @@ class Take:
 
     def stop(self, position: int, legs: Mapping[Side, LegFacts]) -> None:
         """The call ends at `position`: nothing later is recorded. `legs` is what the manifest says of each leg."""
-        self._legs = dict(legs)
+        self._legs = {side: self._with_losses(side, leg) for side, leg in legs.items()}
         self.end_position = position
         for tap in self._taps.values():
             tap.detach()
@@ -211,6 +224,10 @@ class Take:
                 GapFacts(leg=gap.leg, cause=gap.cause, **placed)
                 for gap in recording.gaps
                 if (placed := self._in_file(gap.start, gap.start + gap.length))["samples"]  # otherwise left out as well
+            ),
+            gap_totals=tuple(
+                GapTotal(leg=leg, cause=cause, gaps=total.gaps, duration_s=total.samples / rate)
+                for (leg, cause), total in sorted(recording.gap_totals.items())
             ),
             redaction_mode=self._redaction_mode,
             redactions=tuple(

@@ -104,7 +104,10 @@ class Parties(_Part):
 
 
 class LegFacts(_Part):
-    """One leg. `remote_media` is `address:port`; packets are RTP packets of this leg's sender."""
+    """One leg. `remote_media` is `address:port`; packets are RTP packets of this leg's sender.
+
+    `rx_lost` counts those since the answer that never came, by their sequence numbers; one that came twice hides none.
+    """
 
     sip_call_id: str | None = None
     codec: str | None = None
@@ -129,7 +132,7 @@ class Legs(_Part):
 
 
 class GapFacts(_Part):
-    """A stretch for which no audio came in; it is silence of the right length in the file.
+    """A stretch for which there is no audio; it is silence of the right length in the file. See recorder.media.gaps.
 
     `call_start_s` and `call_duration_s` say the same on the call's clock, see Manifest.
     """
@@ -142,6 +145,15 @@ class GapFacts(_Part):
     duration_s: Seconds
     call_start_s: Seconds | None = None
     call_duration_s: Seconds | None = None
+
+
+class GapTotal(_Part):
+    """All gaps of a leg that have one cause, on the call's clock, whether the manifest lists them or not."""
+
+    leg: Literal["a", "b", "both"]
+    cause: str
+    gaps: Count
+    duration_s: Seconds
 
 
 class RedactionFacts(_Part):
@@ -210,6 +222,7 @@ class Manifest(_Part):
     parties: Parties = Parties()
     legs: Legs = Legs()
     gaps: tuple[GapFacts, ...] = ()
+    gap_totals: tuple[GapTotal, ...] = ()
     redaction_mode: Literal["mute", "pause", "tone"] | None = None
     redactions: tuple[RedactionFacts, ...] = ()
     joins: tuple[JoinFacts, ...] = ()

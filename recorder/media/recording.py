@@ -11,9 +11,8 @@ out of the file (mode pause); `in_file` leads from one to the other.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import structlog
 
@@ -21,43 +20,27 @@ from recorder.byte_store import PLAIN, Storage
 from recorder.file_format import FileFormat
 from recorder.media.cuts import Cuts, Join
 from recorder.media.dtmf import DigitRemoval
+from recorder.media.gaps import Gap, GapLeg, Gaps, Total, in_order
 from recorder.media.marker import marker
 from recorder.media.mixer import apart, mix
 from recorder.media.part_file import PartFile, WrittenFile
 from recorder.media.redaction import Mode, Redactions, Span
-from recorder.media.source import LegName, Samples, SampleSource
+from recorder.media.source import Cause, LegName, Samples, SampleSource
 from recorder.media.spool import Spool
 from recorder.media.timeline import Block, Timeline
 from recorder.tags import Tags
 
 _log = structlog.get_logger()
 
-Cause = Literal["ring_full", "storage", "file_lost", "failure"]
-
 # One round takes at most this much of a recording, so that one that catches up does not keep the others waiting.
 ROUND_S = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A stretch that was lost: silence in the file.
-
-    `start` and `length` are in samples, from the start of the call. `leg`: whose sound it was. The causes: `ring_full`
-    (nobody read in time), `storage` (the disk was away, and memory full), `file_lost` (it was written, and the disk has
-    lost it), `failure` (an error of ours ended the recording early).
-    """
-
-    cause: Cause
-    leg: Literal["a", "b", "both"]
-    start: int
-    length: int
 
 
 class Recording:
     """The recording of one call.
 
     `pump` and `finish` belong to the writer thread, `spool.flush` to the disk thread, `commit` to the one that keeps
-    the file; `replace` and `redactions` may be used from any thread, and the counts read.
+    the file; `replace`, `hold` and `redactions` may be used from any thread, and the counts read.
 
     Args:
         path: the final name; its ending is that of `file_format`.
@@ -110,7 +93,7 @@ class Recording:
         self._format = file_format
         self._digits = DigitRemoval(clock_rate_hz) if remove_digits else None
         self._hold_back = max(guard_before_samples, self._look_ahead) + tolerance
-        self._gaps: list[Gap] = []
+        self._gaps = Gaps(clock_rate_hz)
         self._handled = 0  # up to here in the file, samples are in the spool or counted as lost
         self._length = 0
 
@@ -153,14 +136,18 @@ class Recording:
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
-        """What was lost, in order; after `finish` within the recording."""
-        gaps = list(self._gaps)
-        for lost in self.spool.losses:
-            for start, stop in self._cuts.in_call(lost.start, lost.start + lost.length):
-                gaps.append(Gap(lost.cause, "both", start, stop - start))
-        if self.finished:
-            gaps = _clipped(gaps, self._length)
-        return tuple(sorted(gaps, key=lambda gap: (gap.start, gap.cause, gap.leg)))
+        """Where there is silence because nothing was heard or kept, in order; of each leg the first `gaps.LISTED`."""
+        return in_order([*self._gaps.listed, *self._file_gaps()])
+
+    @property
+    def gap_totals(self) -> dict[tuple[GapLeg, Cause], Total]:
+        """All gaps, summed up; complete after `finish`."""
+        totals = self._gaps.totals
+        for gap in self._file_gaps():
+            total = totals.setdefault((gap.leg, gap.cause), Total())
+            total.gaps += 1
+            total.samples += gap.length
+        return totals
 
     @property
     def removed_digits(self) -> list[tuple[LegName, int, int]]:
@@ -202,6 +189,10 @@ class Recording:
         """Give a leg another source, or none. What the old one still holds is read at the next `pump`."""
         self._timeline.replace(leg, source)
 
+    def hold(self, position: int, held: bool) -> None:
+        """From this position of the bridge clock on the call is on hold, or no longer: then a leg may be silent."""
+        self._gaps.hold(max(0, position - (self.origin or position)), held)
+
     def pump(self) -> int:
         """Read, redact and mix what is due, and queue it for the disk.
 
@@ -242,6 +233,9 @@ class Recording:
             left = end - origin - self._handled
             self.spool.lose("failure", self.in_file(self._handled), left)
         self._length = end - origin
+        if timeline.origin is not None and self.failure is None:
+            self._note_gaps(last=True)
+        self._gaps.close(self._length)
         self.finished = True
         self.spool.end(self.in_file(self._length))
 
@@ -262,8 +256,7 @@ class Recording:
         for block in self._due(limit):
             self._write(block)
         if timeline.origin is not None:
-            for leg, start, length in timeline.take_gaps():
-                self._add_gap(Gap("ring_full", leg, start - timeline.origin, length))
+            self._note_gaps(last=False)
         self._erase_escaped()
 
     @property
@@ -334,20 +327,17 @@ class Recording:
                 self.escaped_samples += stop - start
         _log.error("redaction_reached_back_to_the_disk", path=str(self.path), samples=self.escaped_samples)
 
-    def _add_gap(self, gap: Gap) -> None:
-        """Add to the list; a gap that goes on where the last of its kind ended is one with it."""
-        for index in range(len(self._gaps) - 1, max(len(self._gaps) - 4, -1), -1):
-            last = self._gaps[index]
-            if (last.cause, last.leg, last.start + last.length) == (gap.cause, gap.leg, gap.start):
-                self._gaps[index] = replace(last, length=last.length + gap.length)
-                return
-        self._gaps.append(gap)
+    def _note_gaps(self, *, last: bool) -> None:
+        origin = self._timeline.origin or 0
+        for cause, leg, start, length in self._timeline.take_gaps(last):
+            self._gaps.add(Gap(cause, leg, start - origin, length))
 
-
-def _clipped(gaps: list[Gap], length: int) -> list[Gap]:
-    clipped = []
-    for gap in gaps:
-        start, stop = max(gap.start, 0), min(gap.start + gap.length, length)
-        if start < stop:
-            clipped.append(replace(gap, start=start, length=stop - start))
-    return clipped
+    def _file_gaps(self) -> list[Gap]:
+        """What the disk has cost both legs."""
+        gaps = []
+        for lost in self.spool.losses:
+            for start, stop in self._cuts.in_call(lost.start, lost.start + lost.length):
+                stop = min(stop, self._length) if self.finished else stop
+                if start < stop:
+                    gaps.append(Gap(lost.cause, "both", start, stop - start))
+        return gaps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -11,6 +12,11 @@ Samples: TypeAlias = npt.NDArray[np.int16]
 """One-dimensional, contiguous, linear 16-bit."""
 
 LegName = Literal["a", "b"]
+
+Cause = Literal[
+    "loss", "late", "dtx", "event", "hold", "no_rtp", "never_started", "ring_full", "storage", "file_lost", "failure"
+]
+"""Why there is a gap; `recorder.media.gaps` says what each means."""
 
 
 class SampleSource(Protocol):
@@ -41,5 +47,9 @@ class SampleSource(Protocol):
     def take_events(self) -> list[tuple[int, int]]:
         """(start, length) of each telephone event (RFC 4733) since the last call; one that goes on comes again."""
 
-    def take_gaps(self) -> list[tuple[int, int]]:
-        """(start, length) of each stretch lost since the last call because nobody read in time."""
+    def take_gaps(self, last: bool = ...) -> Sequence[tuple[Cause, int, int]]:
+        """(cause, start, length) of each stretch without sound that has ended, or been explained, since the last call.
+
+        `last`: nothing is read any more, so that the stretch that has not ended ends here. One of cause `late` takes
+        the place of what was said of the same stretch before.
+        """

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recorder.media.source import LegName, Samples, SampleSource
+from recorder.media.source import Cause, LegName, Samples, SampleSource
 
 _BEFORE_ALL = -(1 << 62)
 
@@ -27,8 +27,9 @@ class Block(NamedTuple):
 
 
 class LegGap(NamedTuple):
-    """A stretch of one leg that was lost because its ring was full. `start` is a position of the clock."""
+    """A stretch of one leg without sound. `start` is a position of the clock."""
 
+    cause: Cause
     leg: LegName
     start: int
     length: int
@@ -133,9 +134,9 @@ class Timeline:
         """The telephone events since the last call; one that goes on comes again."""
         return [*self._a.take_events(), *self._b.take_events()]
 
-    def take_gaps(self) -> list[LegGap]:
-        """What full rings have lost since the last call."""
-        return [*self._a.take_gaps(), *self._b.take_gaps()]
+    def take_gaps(self, last: bool = False) -> list[LegGap]:
+        """Where the sources have had no sound, as it became known since the last call; `last`: no more is to come."""
+        return [*self._a.take_gaps(last), *self._b.take_gaps(last)]
 
     def _switch(self) -> None:
         self._a.switch(self._position)
@@ -187,7 +188,7 @@ class _Leg:
                 continue
             if old is not None:
                 self._fill(old, old.position, due)
-                self._gaps = self.take_gaps()
+                self._gaps = self.take_gaps(True)
                 self._events = self.take_events()
                 self._dropped_before += old.dropped_samples
             self._source, self._next = new, None
@@ -218,10 +219,10 @@ class _Leg:
             events += [LegEvent(self.name, start, length) for start, length in self._source.take_events()]
         return events
 
-    def take_gaps(self) -> list[LegGap]:
+    def take_gaps(self, last: bool) -> list[LegGap]:
         gaps, self._gaps = self._gaps, []
         if self._source is not None:
-            gaps += [LegGap(self.name, start, length) for start, length in self._source.take_gaps()]
+            gaps += [LegGap(cause, self.name, start, length) for cause, start, length in self._source.take_gaps(last)]
         return gaps
 
     def _fill(self, source: SampleSource, stop: int, due: int) -> None:

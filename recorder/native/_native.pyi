@@ -6,6 +6,7 @@ refuses, with pjproject's own text.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -64,8 +65,8 @@ class Tap:
         Empty when there is nothing new. The array owns its memory.
         """
 
-    def take_gaps(self) -> list[tuple[int, int]]:
-        """[writer] Stretches dropped for a full ring and not taken yet: start position and length, in samples.
+    def take_gaps(self, last: bool = False) -> list[tuple[Literal["ring_full"], int, int]]:
+        """[writer] Stretches dropped for a full ring and not taken yet: cause, start position and length, in samples.
 
         One that still grows comes in pieces that touch. At most 256 wait here; `dropped_samples` counts all.
         """
@@ -95,6 +96,8 @@ class Tap:
 
     def _put_run(self, position: int, frames: int, value: int) -> None:
         """Tests only: `frames` frames of `value` back to back, without the GIL."""
+
+RtpCause = Literal["loss", "late", "event", "dtx", "ring_full", "no_rtp", "never_started"]
 
 class RtpTap:
     """What one leg says, taken from its RTP packets below the jitter buffer: PCMU, PCMA, GSM, G.722, G.729, Opus.
@@ -151,13 +154,23 @@ class RtpTap:
 
     @property
     def lost(self) -> int:
-        """[any] Packets that are missing by their sequence numbers."""
+        """[any] Packets that are missing by their sequence numbers, since `start`; one that came twice hides none."""
 
     def read(self, max_samples: int = 65536) -> tuple[int, npt.NDArray[np.int16]]:
         """[writer] The next samples and the position of the first. Contiguous with the read before, always."""
 
-    def take_gaps(self) -> list[tuple[int, int]]:
-        """[writer] Stretches dropped for want of a reader and not taken yet: start position and length."""
+    def take_gaps(self, last: bool = False) -> list[tuple[RtpCause, int, int]]:
+        """[writer] Stretches without sound that have ended or been explained since the last call: cause, start, length.
+
+        `last`: nothing is read any more, so that the stretch that has not ended ends here. One of cause `late` takes
+        the place of what was said of the same stretch before.
+        """
+
+    def wait(self) -> None:
+        """[sip] Keep nothing until `start`, and take no room meanwhile. Before the first packet."""
+
+    def start(self, position: int) -> None:
+        """[sip] The timeline begins at this position, which is now. Only after `wait`; nothing may be read before."""
 
     def take_events(self) -> list[tuple[int, int]]:
         """[writer] Where telephone events were since the last call: start position and length.

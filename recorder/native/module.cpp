@@ -168,6 +168,26 @@ nb::tuple read_rtp(RtpTap &tap, std::size_t max_samples) {
     return nb::make_tuple(position, nb::ndarray<nb::numpy, std::int16_t, nb::ndim<1>>(samples, {count}, owner));
 }
 
+const char *name_of(GapCause cause) {
+    switch (cause) {
+    case GapCause::loss: return "loss";
+    case GapCause::late: return "late";
+    case GapCause::event: return "event";
+    case GapCause::dtx: return "dtx";
+    case GapCause::ring_full: return "ring_full";
+    case GapCause::no_rtp: return "no_rtp";
+    case GapCause::never_started: break;
+    }
+    return "never_started";
+}
+
+nb::list take_rtp_gaps(RtpTap &tap, bool last) {
+    nb::list gaps;
+    for (const RtpGaps::Gap &gap : last ? tap.ring().take_last_gaps() : tap.ring().take_gaps())
+        gaps.append(nb::make_tuple(name_of(gap.cause), gap.start, gap.length));
+    return gaps;
+}
+
 void put_packet(RtpTap &tap, const nb::bytes &bytes, const std::string &codec) {
     RtpPacket packet;
     if (!parse_rtp(reinterpret_cast<const std::uint8_t *>(bytes.c_str()), bytes.size(), packet))
@@ -204,7 +224,9 @@ void bind_relay(nb::module_ &m) {
         .def_prop_ro("packets", [](RtpTap &tap) { return tap.ring().packets(); })
         .def_prop_ro("lost", [](RtpTap &tap) { return tap.ring().lost(); })
         .def("read", &read_rtp, "max_samples"_a = kDefaultRead)
-        .def("take_gaps", [](RtpTap &tap) { return tap.ring().take_gaps(); })
+        .def("take_gaps", &take_rtp_gaps, "last"_a = false)
+        .def("wait", [](RtpTap &tap) { tap.ring().wait(); })
+        .def("start", [](RtpTap &tap, std::int64_t position) { tap.ring().start(position); }, "position"_a)
         .def("take_events", [](RtpTap &tap) { return tap.ring().take_events(); })
         .def("close_gate", [](RtpTap &tap) { return tap.ring().close_gate(tap.now()); })
         .def("open_gate", [](RtpTap &tap, std::uint32_t after_samples) {
@@ -253,7 +275,12 @@ void bind_tap(nb::module_ &m) {
         .def_prop_ro("gated", [](Tap &tap) { return tap.ring().gated(); })
         .def_prop_ro("dropped_samples", [](Tap &tap) { return tap.ring().dropped_samples(); })
         .def("read", &read, "max_samples"_a = kDefaultRead)
-        .def("take_gaps", [](Tap &tap) { return tap.ring().take_gaps(); })
+        .def("take_gaps", [](Tap &tap, bool) {
+            nb::list gaps;
+            for (const auto &[start, length] : tap.ring().take_gaps())
+                gaps.append(nb::make_tuple("ring_full", start, length));
+            return gaps;
+        }, "last"_a = false)
         .def("take_events", [](Tap &) { return std::vector<EventSpans::Span>(); })
         .def("close_gate", [](Tap &tap) { return tap.ring().close_gate(); })
         .def(

@@ -1,80 +1,186 @@
 #include "rtp_clock.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace recorder {
 namespace {
 
-// The first packets settle the offset, at once; later it moves in the next pause of the speaker or, when there is none
-// for long, 1/8000 s a packet. Both count, packets and time: after a stall, any number comes at one moment.
-constexpr unsigned kSettling = 15;
+constexpr std::int64_t kStrangeMs = 240; // more than jitter ever is
+constexpr std::int64_t kLongestStallMs = 1000;
+// Both count, packets and time: after a stall, any number comes at one moment.
+constexpr unsigned kSettlingPackets = 15;
 constexpr std::int64_t kSettlingMs = 300;
-constexpr unsigned kWindow = 100;           // packets over which the least delay is looked for
-constexpr std::int64_t kDeadBandMs = 5;     // the receiving thread's own jitter
-constexpr unsigned kPatience = 250;         // packets to wait for a pause
-constexpr std::int64_t kStrangeMs = 1000;   // a timestamp so far off its time is another clock, ...
-constexpr unsigned kStrangeInARow = 3;      // ... if it comes again
+constexpr unsigned kWindowPackets = 25; // over which the least delay is looked for
+constexpr std::int64_t kWindowMs = 2000;
+constexpr std::int64_t kDeadBandMs = 5; // the receiving thread's own jitter
+constexpr std::int64_t kPatienceMs = 5000;
+constexpr std::int64_t kSteps = 8000; // of which a second has so many
 
 } // namespace
 
 RtpClock::RtpClock(unsigned rtp_rate_hz, unsigned position_rate_hz)
-    : rtp_rate_(rtp_rate_hz), position_rate_(position_rate_hz), settling_time_(position_rate_ * kSettlingMs / 1000),
-      dead_band_(position_rate_ * kDeadBandMs / 1000), strange_delay_(position_rate_ * kStrangeMs / 1000),
-      step_(std::max<std::int64_t>(1, position_rate_ / 8000)) {}
+    : rtp_rate_(rtp_rate_hz), position_rate_(position_rate_hz) {}
 
-void RtpClock::anchor(std::uint32_t ssrc, std::uint32_t timestamp, std::int64_t arrival) noexcept {
-    anchored_ = true;
-    ssrc_ = ssrc;
-    newest_timestamp_ = timestamp;
-    newest_ = timestamp;
-    anchored_at_ = arrival;
-    offset_ = target_ = arrival - in_positions(newest_);
-    least_delay_ = INT64_MAX;
-    window_ = settled_ = strange_ = waited_ = 0;
+std::int64_t RtpClock::place(std::uint32_t ssrc, std::uint32_t timestamp, std::int64_t arrival, bool quiet,
+                             bool overtaken) noexcept {
+    moved_ = {};
+    waited_ = kNowhere;
+    began_ = false;
+    if (overtaken)
+        return overtaken_at(ssrc, timestamp, arrival);
+    const bool waits = std::exchange(waiting_.known, false);
+    if (fits(current_, ssrc, timestamp, arrival)) {
+        const std::int64_t delayed = waits ? at(current_, waiting_.newest_timestamp) : kNowhere;
+        if (delayed < arrival && delayed > arrival - ms(kLongestStallMs)) { // the first of a stall, whose end is here
+            waited_ = delayed;
+            waited_order_ = order(current_, waiting_.newest_timestamp);
+        }
+        return go_on(timestamp, arrival, quiet);
+    }
+    if (fits(before_, ssrc, timestamp, arrival)) { // what came in between was delayed, or is another source
+        const bool stalled = ssrc == current_.ssrc && is_settling(current_, arrival);
+        std::swap(current_, before_);
+        if (stalled)
+            moved_ = {before_.number, before_.first, std::max<std::int64_t>(0, at(before_, timestamp) - at(current_, timestamp)),
+                      order(current_, timestamp) - order(before_, timestamp)};
+        else
+            current_.number = ++streams_; // it follows what came in between
+        return go_on(timestamp, arrival, quiet);
+    }
+    waiting_.known = waits;
+    if (fits(waiting_, ssrc, timestamp, arrival)) {
+        before_ = std::exchange(current_, std::exchange(waiting_, {}));
+        current_.number = ++streams_;
+        began_ = true;
+        waited_ = current_.first;
+        waited_order_ = order(current_, current_.newest_timestamp);
+        return go_on(timestamp, arrival, quiet);
+    }
+    return begin(ssrc, timestamp, arrival);
 }
 
-std::int64_t RtpClock::place(std::uint32_t ssrc, std::uint32_t timestamp, std::int64_t arrival, bool quiet) noexcept {
-    if (!knows(ssrc)) {
-        anchor(ssrc, timestamp, arrival);
-        return arrival;
+std::int64_t RtpClock::overtaken_at(std::uint32_t ssrc, std::uint32_t timestamp, std::int64_t arrival) noexcept {
+    for (const Stream *stream : {&current_, &before_}) {
+        if (!stream->known || stream->ssrc != ssrc)
+            continue;
+        const std::int64_t position = at(*stream, timestamp);
+        order_ = order(*stream, timestamp);
+        return position < arrival + ms(kStrangeMs) ? position : kNowhere;
     }
-    const std::int64_t ahead = static_cast<std::int32_t>(timestamp - newest_timestamp_);
-    const std::int64_t said = in_positions(newest_ + ahead);
-    std::int64_t delay = arrival - (said + offset_);
-    if (delay > strange_delay_ || delay < -strange_delay_) {
-        if (++strange_ < kStrangeInARow)
-            return kNowhere;
-        anchor(ssrc, timestamp, arrival);
-        return arrival;
+    return kNowhere;
+}
+
+std::int64_t RtpClock::begin(std::uint32_t ssrc, std::uint32_t timestamp, std::int64_t arrival) noexcept {
+    Stream stream;
+    stream.known = true;
+    stream.ssrc = ssrc;
+    stream.newest = stream.newest_timestamp = timestamp;
+    stream.offset = stream.target = arrival - in_positions(timestamp);
+    stream.first = stream.settling_since = stream.window_since = arrival;
+    if (current_.known && current_.ssrc == ssrc) {
+        waiting_ = stream;
+        return kNowhere;
     }
-    strange_ = 0;
+    stream.number = ++streams_;
+    before_ = std::exchange(current_, stream);
+    began_ = true;
+    order_ = order(current_, timestamp);
+    return arrival;
+}
+
+// A packet of the current stream.
+std::int64_t RtpClock::go_on(std::uint32_t timestamp, std::int64_t arrival, bool quiet) noexcept {
+    Stream &stream = current_;
+    const bool returned = moved_.stream != 0;
+    const std::int64_t delay = arrival - at(stream, timestamp);
+    const std::int64_t ahead = static_cast<std::int32_t>(timestamp - stream.newest_timestamp);
+    const std::int64_t said = in_positions(stream.newest + ahead);
+    order_ = order(stream, timestamp);
     if (ahead > 0) {
-        newest_ += ahead;
-        newest_timestamp_ = timestamp;
+        stream.newest += ahead;
+        stream.newest_timestamp = timestamp;
     }
-    if (settled_ < kSettling || arrival - anchored_at_ < settling_time_) {
-        ++settled_;
-        if (delay < -dead_band_) { // nothing arrives before it is sent: the packets so far were late ones
-            offset_ += delay;
-            target_ = offset_;
-            delay = 0;
-        }
+    if (!is_settling(stream, arrival))
+        follow(stream, delay, arrival);
+    else if (!returned)
+        settle(stream, delay, arrival);
+    if (stream.offset == stream.target) {
+        stream.waiting_since = kNone;
+    } else if (ahead > 0) {
+        stream.waiting_since = std::min(stream.waiting_since, arrival);
+        const std::int64_t way = stream.target - stream.offset;
+        const std::int64_t step = std::max<std::int64_t>(1, position_rate_ / kSteps);
+        if (quiet) // between words nobody hears it
+            shift(stream, way);
+        else if (arrival - stream.waiting_since > ms(kPatienceMs))
+            shift(stream, std::clamp(way, -step, step));
     }
-    least_delay_ = std::min(least_delay_, delay);
-    if (++window_ == kWindow) {
-        if (least_delay_ > dead_band_ || least_delay_ < -dead_band_)
-            target_ = offset_ + least_delay_;
-        least_delay_ = INT64_MAX;
-        window_ = 0;
-    }
-    if (offset_ == target_ || ahead <= 0) {
-        waited_ = offset_ == target_ ? 0 : waited_;
-    } else if (quiet) {
-        offset_ = target_; // between words nobody hears it
-    } else if (++waited_ > kPatience) {
-        offset_ += std::clamp(target_ - offset_, -step_, step_);
-    }
-    return said + offset_;
+    const std::int64_t position = said + stream.offset;
+    if (!before_.known)
+        stream.first = std::min(stream.first, position);
+    return position;
+}
+
+std::int64_t RtpClock::at(const Stream &stream, std::uint32_t timestamp) const noexcept {
+    return in_positions(counted(stream, timestamp)) + stream.offset;
+}
+
+std::int64_t RtpClock::look_up(std::uint32_t ssrc, std::uint32_t timestamp, std::int64_t otherwise) const noexcept {
+    return current_.known && current_.ssrc == ssrc ? at(current_, timestamp) : otherwise;
+}
+
+void RtpClock::set_rtp_rate(unsigned rtp_rate_hz) noexcept {
+    rtp_rate_ = rtp_rate_hz;
+    current_ = before_ = waiting_ = {};
+}
+
+bool RtpClock::fits(const Stream &stream, std::uint32_t ssrc, std::uint32_t timestamp, std::int64_t arrival) const noexcept {
+    if (!stream.known || stream.ssrc != ssrc)
+        return false;
+    const std::int64_t delay = arrival - at(stream, timestamp);
+    return delay <= ms(kStrangeMs) && delay >= -ms(is_settling(stream, arrival) ? kLongestStallMs : kStrangeMs);
+}
+
+bool RtpClock::is_settling(const Stream &stream, std::int64_t arrival) const noexcept {
+    return stream.settling_packets < kSettlingPackets || arrival - stream.settling_since < ms(kSettlingMs);
+}
+
+void RtpClock::settle(Stream &stream, std::int64_t delay, std::int64_t arrival) noexcept {
+    ++stream.settling_packets;
+    stream.window_since = arrival;
+    if (delay >= -ms(kDeadBandMs))
+        return;
+    // Nothing arrives before it is sent: the packets so far were late ones.
+    shift(stream, delay);
+    stream.target = stream.offset;
+    moved_ = {stream.number, stream.first, -delay, 0};
+    stream.first += delay;
+    stream.settling_since = arrival;
+    stream.settling_packets = 0;
+}
+
+void RtpClock::follow(Stream &stream, std::int64_t delay, std::int64_t arrival) noexcept {
+    stream.least_delay = std::min(stream.least_delay, delay);
+    if (++stream.window_packets < kWindowPackets || arrival - stream.window_since < ms(kWindowMs))
+        return;
+    // An earlier arrival is a fact. A later one may be chance: it has to last.
+    if (stream.least_delay < -ms(kDeadBandMs))
+        stream.target = stream.offset + stream.least_delay;
+    else if (stream.least_delay_before != kNone && std::min(stream.least_delay, stream.least_delay_before) > ms(kDeadBandMs))
+        stream.target = stream.offset + std::min(stream.least_delay, stream.least_delay_before);
+    stream.least_delay_before = stream.least_delay;
+    stream.least_delay = kNone;
+    stream.window_packets = 0;
+    stream.window_since = arrival;
+}
+
+void RtpClock::shift(Stream &stream, std::int64_t by) const noexcept {
+    stream.offset += by;
+    if (stream.least_delay != kNone)
+        stream.least_delay -= by;
+    if (stream.least_delay_before != kNone)
+        stream.least_delay_before -= by;
 }
 
 } // namespace recorder

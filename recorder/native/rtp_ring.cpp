@@ -8,11 +8,10 @@ namespace recorder {
 namespace {
 
 constexpr std::int16_t kQuiet = 256;           // 42 dB below full scale
-constexpr std::size_t kLongestPayload = 1500;
 constexpr std::size_t kBytesASecond = 16000;   // twice what G.711 takes
 constexpr std::size_t kPacketsASecond = 100;
 constexpr std::size_t kSpare = 64;             // packets, for a ring of next to no seconds
-constexpr std::int64_t kNextSource = std::int64_t{1} << 33; // more than timestamps can be apart
+constexpr std::uint8_t kComfortNoise = 13;     // RFC 3389
 constexpr std::int64_t kSlipHz = 8000;         // the clock moves by a sample of this rate at a time
 
 bool is_quiet(const RtpPacket &packet, Codec codec) noexcept {
@@ -27,10 +26,11 @@ bool is_quiet(const RtpPacket &packet, Codec codec) noexcept {
 } // namespace
 
 RtpRing::RtpRing(unsigned rate_hz, std::int64_t origin, std::size_t capacity, std::int64_t hold)
-    : rate_hz_(rate_hz), origin_(origin), capacity_(static_cast<std::int64_t>(capacity)), hold_(hold),
+    : rate_hz_(rate_hz), capacity_(static_cast<std::int64_t>(capacity)), hold_(hold),
       lookahead_(Resampler::longest_delay(rate_hz)), slot_count_(capacity * kPacketsASecond / rate_hz + kSpare),
       byte_count_(capacity * kBytesASecond / rate_hz + kSpare * kLongestPayload), slots_(new Slot[slot_count_]),
-      bytes_(new std::uint8_t[byte_count_]), base_(origin), read_to_(origin) {}
+      bytes_(new std::uint8_t[byte_count_]), clock_(kNarrow, rate_hz), sequence_(kNarrow, rate_hz),
+      losses_(kNarrow, rate_hz), base_(origin), gaps_(rate_hz), origin_(origin), read_to_(origin) {}
 
 // The media thread's side ---------------------------------------------------------------------------------------------
 
@@ -40,117 +40,138 @@ void RtpRing::put(const RtpPacket &packet, Codec codec, std::int64_t arrival) no
     packets_.fetch_add(1, std::memory_order_relaxed);
     if (codec > Codec::pcma)
         slow_.store(true, std::memory_order_relaxed);
-    const unsigned rate = !is_audio(codec) && clock_ ? clock_rate_hz_ : rtp_clock_rate(codec);
-    if (!clock_ || rate != clock_rate_hz_) {
-        clock_.emplace(rate, rate_hz_);
-        clock_rate_hz_ = rate;
-    }
-    count_sequence(packet);
-    const bool quiet = clock_->moving() && is_quiet(packet, codec);
-    const bool same_source = clock_->knows(packet.ssrc);
-    // A telephone event's packets keep the timestamp of its beginning, however long it has lasted (RFC 4733, section 2.2).
-    const bool event = codec == Codec::event && packet.size >= 4;
-    const std::int64_t lasted = event ? (packet.payload[2] << 8 | packet.payload[3]) * rate_hz_ / clock_rate_hz_ : 0;
-    const std::int64_t at = clock_->place(packet.ssrc, packet.timestamp, arrival - lasted, quiet);
-    if (at == RtpClock::kNowhere)
+    if (codec == Codec::event)
+        put_event(packet, arrival);
+    int step = sequence_.take(packet, arrival);
+    if (step == RtpSequence::kAgain)
         return;
-    if (event)
-        events_.note(at, at + lasted);
-    if (!same_source) {
-        ++source_;
-        newest_order_ += kNextSource;
-        newest_timestamp_ = packet.timestamp;
-        newest_at_ = at;
+    if (!is_audio(codec) && packet.payload_type != kComfortNoise) {
+        losses_.pass(step, codec == Codec::event);
+        return;
     }
-    const std::int64_t order = order_of(packet, at);
-    // Telephone events and comfort noise move the clock on and are silence.
+    if (is_audio(codec) && rtp_clock_rate(codec) != clock_rate_hz_)
+        set_rtp_rate(rtp_clock_rate(codec));
+    const bool strange = step == RtpSequence::kStrange;
+    const bool quiet = clock_.moving() && is_quiet(packet, codec);
+    const std::int64_t at = clock_.place(packet.ssrc, packet.timestamp, arrival, quiet, step < 0 && !strange);
+    if (clock_.waited() != RtpClock::kNowhere)
+        store(waits_.payload.data(), waits_.size, waits_.codec, clock_.waited(), clock_.waited_order());
+    if (const RtpClock::Move &move = clock_.moved(); move.stream != 0)
+        say(Kind::moved, move.since, move.by, move.order, GapCause::loss, static_cast<std::uint64_t>(move.stream));
+    const std::size_t size = std::min(packet.size, kLongestPayload);
+    if (at == RtpClock::kNowhere) {
+        losses_.pass(step, false);
+        std::copy_n(packet.payload, size, waits_.payload.begin());
+        waits_.size = size;
+        waits_.codec = codec;
+        return;
+    }
+    if (strange) {
+        sequence_.restart(packet, arrival);
+        step = 0;
+    }
     const std::int64_t length =
-        std::int64_t{duration_of(codec, packet.payload, packet.size)} * rate_hz_ / rtp_clock_rate(codec);
-    if (length > 0)
-        store(packet, codec, at, length, order);
+        std::int64_t{duration_of(codec, packet.payload, size)} * rate_hz_ / rtp_clock_rate(codec);
+    const RtpLosses::Found found = losses_.pass(packet, step, clock_.began(), length);
+    say_absent(GapCause::loss, at - found.unsent - found.lost, found.lost);
+    say_absent(found.why, at - found.unsent, found.unsent);
+    comfort_from_.store(length == 0 ? at : INT64_MAX, std::memory_order_relaxed);
+    store(packet.payload, size, codec, at, clock_.order());
 }
 
-// Timestamps without their wraps. One that is a second off its time is another clock's, as RtpClock has it.
-std::int64_t RtpRing::order_of(const RtpPacket &packet, std::int64_t at) noexcept {
-    const std::int64_t ahead = static_cast<std::int32_t>(packet.timestamp - newest_timestamp_);
-    const std::int64_t expected = newest_at_ + ahead * rate_hz_ / clock_rate_hz_;
-    std::int64_t order = newest_order_ + ahead;
-    if (std::abs(at - expected) > rate_hz_ / 2) {
-        ++source_;
-        order = newest_order_ + kNextSource;
-    }
-    if (order > newest_order_) {
-        newest_order_ = order;
-        newest_timestamp_ = packet.timestamp;
-        newest_at_ = at;
-    }
-    return order;
+// A telephone event's packets keep the timestamp of its beginning, however long it has lasted (RFC 4733, section 2.2).
+void RtpRing::put_event(const RtpPacket &packet, std::int64_t arrival) noexcept {
+    if (packet.size < 4)
+        return;
+    const std::int64_t lasted = (packet.payload[2] << 8 | packet.payload[3]) * std::int64_t{rate_hz_} / clock_rate_hz_;
+    const std::int64_t at = clock_.look_up(packet.ssrc, packet.timestamp, arrival - lasted);
+    events_.note(at, at + lasted);
 }
 
-void RtpRing::store(const RtpPacket &packet, Codec codec, std::int64_t at, std::int64_t length,
+void RtpRing::set_rtp_rate(unsigned rate_hz) noexcept {
+    clock_rate_hz_ = rate_hz;
+    clock_.set_rtp_rate(rate_hz);
+    sequence_.set_rtp_rate(rate_hz);
+    losses_.set_rtp_rate(rate_hz);
+}
+
+void RtpRing::store(const std::uint8_t *bytes, std::size_t size, Codec codec, std::int64_t at,
                     std::int64_t order) noexcept {
+    const std::int64_t length = std::int64_t{duration_of(codec, bytes, size)} * rate_hz_ / rtp_clock_rate(codec);
+    if (length == 0 || !started_.load(std::memory_order_acquire))
+        return;
     const std::int64_t end = at + length;
     const std::int64_t read_to = read_to_.load(std::memory_order_acquire);
     const std::int64_t shut_from = shut_from_.load(std::memory_order_acquire);
     const std::int64_t open_from = open_from_.load(std::memory_order_acquire);
-    const std::uint64_t packets = filled_.load(std::memory_order_relaxed);
-    std::uint64_t payload = bytes_used_;
-    if (byte_count_ - payload % byte_count_ < packet.size) // a payload does not go round the end
-        payload += byte_count_ - payload % byte_count_;
-    const std::uint64_t freed = payload + packet.size;
-    if (end > read_to + capacity_ || // nobody has read for as long as the ring is
-        packets - emptied_.load(std::memory_order_acquire) == slot_count_ ||
-        freed - bytes_freed_.load(std::memory_order_acquire) > byte_count_ || packet.size > kLongestPayload) {
-        note_dropped(at, length);
+    const std::int64_t late_from = std::max(at, origin());
+    late_.fetch_add(static_cast<std::uint64_t>(std::max<std::int64_t>(0, std::min(read_to, end) - late_from)),
+                    std::memory_order_relaxed);
+    if (end <= read_to) {
+        say_absent(GapCause::late, late_from, end - late_from);
         return;
     }
-    late_.fetch_add(static_cast<std::uint64_t>(std::clamp<std::int64_t>(read_to - at, 0, length)),
-                    std::memory_order_relaxed);
-    if (end <= read_to || (at >= shut_from && end <= open_from))
+    if (end > read_to + capacity_) { // nobody has read for as long as the ring is
+        note_dropped(at, length, read_to);
         return;
-    std::memcpy(&bytes_[payload % byte_count_], packet.payload, packet.size);
-    slots_[packets % slot_count_] = {at, length, order, payload, freed, source_,
-                                     static_cast<std::uint16_t>(packet.size), codec};
+    }
+    if (at >= shut_from && end <= open_from) {
+        say(Kind::muted, at, length, order, GapCause::loss);
+        return;
+    }
+    const std::uint64_t packets = filled_.load(std::memory_order_relaxed);
+    std::uint64_t payload = bytes_used_;
+    if (byte_count_ - payload % byte_count_ < size) // a payload does not go round the end
+        payload += byte_count_ - payload % byte_count_;
+    const std::uint64_t freed = payload + size;
+    if (packets - emptied_.load(std::memory_order_acquire) == slot_count_ ||
+        freed - bytes_freed_.load(std::memory_order_acquire) > byte_count_) {
+        note_dropped(at, length, read_to);
+        return;
+    }
+    std::memcpy(&bytes_[payload % byte_count_], bytes, size);
     bytes_used_ = freed;
+    slots_[packets % slot_count_] = {at, length, order, payload, freed, static_cast<std::uint16_t>(size), codec,
+                                     Kind::sound, GapCause::loss};
     filled_.store(packets + 1, std::memory_order_release);
 }
 
-void RtpRing::note_dropped(std::int64_t at, std::int64_t length) noexcept {
+// Says it behind the packets so far. Where there is no room it is not known later, and nothing else is lost.
+void RtpRing::say(Kind kind, std::int64_t at, std::int64_t length, std::int64_t order, GapCause cause,
+                  std::uint64_t stream) noexcept {
+    const std::uint64_t packets = filled_.load(std::memory_order_relaxed);
+    if (packets - emptied_.load(std::memory_order_acquire) == slot_count_)
+        return;
+    slots_[packets % slot_count_] = {at, length, order, stream, bytes_used_, 0, Codec::none, kind, cause};
+    filled_.store(packets + 1, std::memory_order_release);
+}
+
+void RtpRing::say_absent(GapCause cause, std::int64_t start, std::int64_t length) noexcept {
+    if (length > 0 && started_.load(std::memory_order_acquire))
+        say(Kind::absent, start, length, 0, cause);
+}
+
+void RtpRing::note_dropped(std::int64_t at, std::int64_t length, std::int64_t read_to) noexcept {
     dropped_.fetch_add(static_cast<std::uint64_t>(length), std::memory_order_relaxed);
-    if (drop_stop_.load(std::memory_order_relaxed) != at)
+    const std::int64_t stop = drop_stop_.load(std::memory_order_relaxed);
+    if (stop <= read_to) // the reader is past the stretch before, and has seen it
         drop_start_.store(at, std::memory_order_relaxed);
-    drop_stop_.store(at + length, std::memory_order_release);
+    drop_stop_.store(std::max(stop, at + length), std::memory_order_release);
 }
 
-void RtpRing::count_sequence(const RtpPacket &packet) noexcept { // RFC 3550, appendix A.1 and A.3, made simple
-    if (!clock_->knows(packet.ssrc)) {
-        expected_before_.store(expected_before_.load() + expected_.load(), std::memory_order_relaxed);
-        sequence_cycles_ = 0;
-        newest_sequence_ = packet.sequence;
-        first_sequence_ = packet.sequence;
-        expected_.store(1, std::memory_order_relaxed);
-        return;
-    }
-    const auto ahead = static_cast<std::int16_t>(packet.sequence - newest_sequence_);
-    if (ahead <= 0)
-        return;
-    if (packet.sequence < newest_sequence_)
-        sequence_cycles_ += 1u << 16;
-    newest_sequence_ = packet.sequence;
-    expected_.store(sequence_cycles_ + newest_sequence_ - first_sequence_ + 1, std::memory_order_relaxed);
-}
-
-std::uint64_t RtpRing::lost() const noexcept {
-    const std::uint64_t expected = expected_.load(std::memory_order_relaxed) + expected_before_.load(std::memory_order_relaxed);
-    const std::uint64_t received = packets();
-    return expected > received ? expected - received : 0; // duplicates may hide a loss
+void RtpRing::start(std::int64_t position) noexcept {
+    sequence_.forget_lost();
+    origin_.store(position, std::memory_order_relaxed);
+    base_ = position;
+    read_to_.store(position, std::memory_order_release);
+    started_.store(true, std::memory_order_release);
 }
 
 // The writer thread's side --------------------------------------------------------------------------------------------
 
 std::int64_t RtpRing::position(std::int64_t now) const noexcept {
     const std::int64_t ended = ended_.load(std::memory_order_acquire);
-    return std::max(origin_, ended == INT64_MAX ? now - hold_ : ended);
+    return std::max(origin(), ended == INT64_MAX ? now - hold_ : ended);
 }
 
 std::pair<std::int64_t, std::size_t> RtpRing::available(std::int64_t now) const noexcept {
@@ -161,12 +182,16 @@ std::pair<std::int64_t, std::size_t> RtpRing::available(std::int64_t now) const 
 void RtpRing::read(std::int16_t *out, std::size_t count) {
     const std::int64_t from = base_;
     const std::int64_t to = from + static_cast<std::int64_t>(count);
+    const std::int64_t drop_stop = drop_stop_.load(std::memory_order_acquire);
+    const std::int64_t drop_start = drop_start_.load(std::memory_order_relaxed);
     read_to_.store(to, std::memory_order_release); // what comes for this stretch from now on is late
     {
         const std::lock_guard lock(gate_);
         shut_now_ = shut_;
     }
     decode_up_to(to);
+    gaps_.explain(GapCause::ring_full, std::max(drop_start, from), std::min(drop_stop, to));
+    note_silence(from, to);
     composed_.resize(std::max(composed_.size(), count));
     std::copy_n(composed_.begin(), count, out);
     composed_.erase(composed_.begin(), composed_.begin() + static_cast<std::ptrdiff_t>(count));
@@ -185,7 +210,7 @@ void RtpRing::decode_up_to(std::int64_t to) {
     const std::int64_t limit = to + lookahead_; // what stands before `to` is resampled with some of what follows
     const std::uint64_t filled = filled_.load(std::memory_order_acquire);
     for (; seen_ < filled; ++seen_)
-        waiting_.push_back(seen_);
+        take_in(seen_);
     const auto slot = [this](std::uint64_t packet) -> const Slot & { return slots_[packet % slot_count_]; };
     std::sort(waiting_.begin(), waiting_.end(), [&slot](std::uint64_t one, std::uint64_t two) {
         return std::pair(slot(one).order, one) < std::pair(slot(two).order, two);
@@ -205,19 +230,70 @@ void RtpRing::decode_up_to(std::int64_t to) {
     }
 }
 
+// What a slot says is done at once; a packet waits for its turn.
+void RtpRing::take_in(std::uint64_t packet) {
+    const Slot &slot = slots_[packet % slot_count_];
+    if (slot.kind == Kind::absent) {
+        gaps_.explain(slot.cause, slot.at, slot.at + slot.length);
+    } else if (slot.kind == Kind::moved) {
+        const auto stream = static_cast<std::int64_t>(slot.payload);
+        gaps_.move(slot.at, slot.length);
+        for (const std::uint64_t other : waiting_) {
+            Slot &moved = slots_[other % slot_count_];
+            if (RtpClock::stream_of(moved.order) != stream)
+                continue;
+            moved.at -= slot.length;
+            moved.order += slot.order;
+        }
+        if (slot.order != 0 && RtpClock::stream_of(last_order_) == stream)
+            last_order_ = INT64_MIN; // what has been decoded of it says nothing about what comes now
+    } else {
+        waiting_.push_back(packet);
+    }
+}
+
+// Tells of the sound and the gaps between two positions.
+void RtpRing::note_silence(std::int64_t from, std::int64_t to) {
+    std::sort(heard_.begin(), heard_.end());
+    for (const auto &[start, end] : heard_) {
+        if (start >= to)
+            break;
+        if (start > from)
+            gaps_.nothing_from(from);
+        gaps_.sound_from(std::max(start, from));
+        from = std::max(from, end);
+    }
+    if (from < to)
+        gaps_.nothing_from(from);
+    std::erase_if(heard_, [to](const Span &span) { return span.second <= to; });
+}
+
+std::vector<RtpGaps::Gap> RtpRing::take_last_gaps() {
+    if (const std::int64_t comfort = comfort_from_.load(std::memory_order_relaxed); comfort < base_)
+        gaps_.explain(GapCause::dtx, comfort, base_);
+    return gaps_.take_last(base_, packets() > 0);
+}
+
 void RtpRing::decode(const Slot &slot) {
-    if (slot.order <= last_order_) { // it came twice, or so late that the decoder has gone on
-        if (slot.order < last_order_)
-            late_.fetch_add(static_cast<std::uint64_t>(slot.length), std::memory_order_relaxed);
+    const std::int64_t end = slot.at + slot.length;
+    if (slot.kind == Kind::sound && slot.order <= last_order_) { // it came so late that the decoder has gone on
+        late_.fetch_add(static_cast<std::uint64_t>(slot.length), std::memory_order_relaxed);
+        gaps_.explain(GapCause::late, std::max(slot.at, origin()), end);
         return;
     }
+    if (slot.at < base_)
+        gaps_.explain(GapCause::late, std::max(slot.at, origin()), std::min(end, base_));
+    if (end > base_)
+        heard_.emplace_back(slot.at, end);
+    if (slot.kind == Kind::muted)
+        return;
     last_order_ = slot.order;
     const bool fresh = is_another_voice(slot);
     if (fresh) {
         finish_run();
         decoder_ = make_decoder(slot.codec, rate_hz_);
         codec_ = slot.codec;
-        decoded_source_ = slot.source;
+        decoded_stream_ = RtpClock::stream_of(slot.order);
     }
     last_at_ = slot.at;
 
@@ -255,7 +331,7 @@ void RtpRing::decode(const Slot &slot) {
 
 // Another codec, another source, or what a shut gate came before: nothing of what was may be heard in what follows.
 bool RtpRing::is_another_voice(const Slot &slot) const {
-    if (!decoder_ || slot.codec != codec_ || slot.source != decoded_source_ || opened_ > last_at_)
+    if (!decoder_ || slot.codec != codec_ || RtpClock::stream_of(slot.order) != decoded_stream_ || opened_ > last_at_)
         return true;
     return std::any_of(shut_now_.begin(), shut_now_.end(),
                        [&](const Span &span) { return span.first <= slot.at && span.second > last_at_; });
@@ -293,15 +369,6 @@ void RtpRing::finish_run() {
     }
     resampler_.reset();
     running_ = false;
-}
-
-std::vector<RtpRing::Span> RtpRing::take_gaps() {
-    const std::int64_t stop = drop_stop_.load(std::memory_order_acquire);
-    if (stop <= drop_taken_)
-        return {};
-    const std::int64_t start = std::max(drop_start_.load(std::memory_order_relaxed), drop_taken_);
-    drop_taken_ = stop;
-    return {{start, stop - start}};
 }
 
 // The gate ------------------------------------------------------------------------------------------------------------

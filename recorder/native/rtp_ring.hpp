@@ -1,17 +1,21 @@
 // One leg's audio, put on the timeline by its RTP timestamps (RFC 3550), on its way to the writer.
 //
-// RtpClock says where a packet stands. Loss and discontinuous transmission are silence of the right length. Packets wait
-// here as they came; they are decoded when they are read, in their order: whatever had to be waited for is there by then.
+// RtpClock says where a packet stands. Loss and discontinuous transmission are silence of the right length, and RtpGaps
+// says why. Packets wait here as they came; they are decoded when they are read, in their order: whatever had to be waited
+// for is there by then, and what they say of one another goes the same way.
 //
-// Threads: `put` belongs to the media thread, `read` and `take_gaps` to the one writer thread, the gate and `end` to any.
+// Threads: `put` belongs to the media thread, `read` and the gaps to the one writer thread, the gate, `start` and `end`
+// to any.
 // The media side is wait-free: no lock, no allocation, no system call.
 #pragma once
 
 #include "codecs.hpp"
 #include "event_spans.hpp"
 #include "rtp_clock.hpp"
+#include "rtp_gaps.hpp"
 #include "rtp_packet.hpp"
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -42,43 +46,64 @@ class RtpRing {
     void read(std::int16_t *out, std::size_t count);
     // [any] Whether `read` may take long: there is more to decode than G.711, or to resample.
     bool reads_slowly() const noexcept { return rate_hz_ != kNarrow || slow_.load(std::memory_order_relaxed); }
-    std::vector<Span> take_gaps();
+    std::vector<RtpGaps::Gap> take_gaps() { return gaps_.take(base_); }
+    std::vector<RtpGaps::Gap> take_last_gaps(); // nothing is read any more
     std::vector<EventSpans::Span> take_events() { return events_.take(); }
 
     std::int64_t close_gate(std::int64_t now) noexcept;
     std::int64_t open_gate(std::int64_t now, std::int64_t after) noexcept;
     bool gated(std::int64_t now) const noexcept;
 
+    // Until `start` nothing is kept, and nothing may be read; the clock runs all the same. Before the first packet.
+    void wait() noexcept { started_.store(false, std::memory_order_release); }
+    void start(std::int64_t position) noexcept; // the timeline begins there
+
     void end(std::int64_t now) noexcept; // nothing that comes later is kept, and nothing is waited for any more
 
     unsigned rate_hz() const noexcept { return rate_hz_; }
-    std::int64_t origin() const noexcept { return origin_; }
+    std::int64_t origin() const noexcept { return origin_.load(std::memory_order_relaxed); }
     std::uint64_t dropped_samples() const noexcept { return dropped_.load(std::memory_order_relaxed); }
     std::uint64_t late_samples() const noexcept { return late_.load(std::memory_order_relaxed); }
     std::uint64_t packets() const noexcept { return packets_.load(std::memory_order_relaxed); }
-    std::uint64_t lost() const noexcept;
+    std::uint64_t lost() const noexcept { return sequence_.lost(); }
 
   private:
-    // A packet that waits. Its payload begins at `payload` of the ring of bytes and frees it up to `freed`.
+    static constexpr std::size_t kLongestPayload = 1500;
+
+    // A packet that waits, or what one says of others.
+    enum class Kind : std::uint8_t {
+        sound,
+        muted,  // sound that the shut gate has kept out
+        moved,  // the stream `payload`, all from `at` on, belongs `length` earlier, and its orders are `order` more
+        absent, // from `at` on there is nothing for `length`, because of `cause`
+    };
+
+    // A payload begins at `payload` of the ring of bytes; everything up to `freed` is free when the slot is.
     struct Slot {
         std::int64_t at;
         std::int64_t length; // of what it sounds like, in positions
-        std::int64_t order;  // by timestamp, sources one after another
+        std::int64_t order;  // as RtpClock has it
         std::uint64_t payload;
         std::uint64_t freed;
-        std::uint32_t source;
         std::uint16_t size;
         Codec codec;
+        Kind kind;
+        GapCause cause;
     };
 
     // [media]
-    void store(const RtpPacket &packet, Codec codec, std::int64_t at, std::int64_t length, std::int64_t order) noexcept;
-    void note_dropped(std::int64_t at, std::int64_t length) noexcept;
-    std::int64_t order_of(const RtpPacket &packet, std::int64_t at) noexcept;
-    void count_sequence(const RtpPacket &packet) noexcept;
+    void put_event(const RtpPacket &packet, std::int64_t arrival) noexcept;
+    void set_rtp_rate(unsigned rate_hz) noexcept;
+    void store(const std::uint8_t *payload, std::size_t size, Codec codec, std::int64_t at, std::int64_t order) noexcept;
+    void say(Kind kind, std::int64_t at, std::int64_t length, std::int64_t order, GapCause cause,
+             std::uint64_t stream = 0) noexcept;
+    void say_absent(GapCause cause, std::int64_t start, std::int64_t length) noexcept;
+    void note_dropped(std::int64_t at, std::int64_t length, std::int64_t read_to) noexcept;
 
     // [writer]
     void decode_up_to(std::int64_t limit);
+    void take_in(std::uint64_t packet);
+    void note_silence(std::int64_t from, std::int64_t to);
     void decode(const Slot &slot);
     bool is_another_voice(const Slot &slot) const;
     void blank_shut(std::int64_t at, unsigned rate_hz, std::int16_t *samples, std::size_t count) const;
@@ -86,7 +111,6 @@ class RtpRing {
     void finish_run();
 
     const unsigned rate_hz_;
-    const std::int64_t origin_;
     const std::int64_t capacity_;
     const std::int64_t hold_;
     const std::int64_t lookahead_; // of the resampler
@@ -96,16 +120,17 @@ class RtpRing {
     const std::unique_ptr<std::uint8_t[]> bytes_; // likewise
 
     // The media thread's own.
-    std::optional<RtpClock> clock_;
-    unsigned clock_rate_hz_ = 0;
-    std::uint32_t source_ = 0;
-    std::uint32_t newest_timestamp_ = 0;
-    std::int64_t newest_order_ = 0;
-    std::int64_t newest_at_ = 0;
+    RtpClock clock_;
+    unsigned clock_rate_hz_ = kNarrow;
+    RtpSequence sequence_; // [any] its count
+    RtpLosses losses_;
     std::uint64_t bytes_used_ = 0;
-    std::uint16_t newest_sequence_ = 0;
-    std::uint64_t sequence_cycles_ = 0;
-    std::uint64_t first_sequence_ = 0;
+    struct {
+        std::array<std::uint8_t, kLongestPayload> payload;
+        std::size_t size = 0;
+        Codec codec = Codec::none;
+    } waits_; // the packet that the clock has told to wait
+    std::atomic<std::int64_t> comfort_from_{INT64_MAX}; // [writer reads it] the sender has said that it will be silent
 
     EventSpans events_;
 
@@ -117,9 +142,11 @@ class RtpRing {
     std::vector<std::int16_t> decoded_;   // of one packet
     std::vector<std::int16_t> resampled_; // of one packet
     std::vector<Span> shut_now_;          // a copy of shut_
+    std::vector<Span> heard_;             // from where to where there is sound, as far as it ends after base_
+    RtpGaps gaps_;
     std::unique_ptr<Decoder> decoder_;
     Codec codec_ = Codec::none;           // of decoder_
-    std::uint32_t decoded_source_ = 0;    // likewise
+    std::int64_t decoded_stream_ = 0;     // likewise, as RtpClock numbers them
     std::int64_t last_order_ = INT64_MIN; // of the packet decoded last
     std::int64_t last_at_ = INT64_MIN;    // likewise
     std::int64_t opened_ = INT64_MIN;     // where the newest shut stretch that is over and read ended
@@ -134,18 +161,17 @@ class RtpRing {
     std::atomic<std::uint64_t> emptied_{0};    // packets whose slots are free again
     std::atomic<std::uint64_t> bytes_freed_{0};
     std::atomic<std::uint64_t> packets_{0};
-    std::atomic<std::uint64_t> expected_{0};
-    std::atomic<std::uint64_t> expected_before_{0};
     std::atomic<std::uint64_t> dropped_{0};
     std::atomic<std::uint64_t> late_{0};
     std::atomic<std::int64_t> open_from_{0};  // the newest shut stretch is [shut_from_, open_from_)
     std::atomic<std::int64_t> shut_from_{INT64_MAX};
+    std::atomic<std::int64_t> origin_;
+    std::atomic<bool> started_{true};
     std::atomic<std::int64_t> read_to_;       // everything before has been read, or is just being read
     std::atomic<bool> slow_{false};
     std::atomic<std::int64_t> ended_{INT64_MAX};
-    std::atomic<std::int64_t> drop_start_{0}; // of the stretch dropped last, for take_gaps
+    std::atomic<std::int64_t> drop_start_{0}; // of the stretch that was dropped last
     std::atomic<std::int64_t> drop_stop_{0};
-    std::int64_t drop_taken_ = 0;
 
     mutable std::mutex gate_; // between whoever moves the gate and the writer; the media thread never takes it
     std::vector<Span> shut_;  // in order; the last may be open-ended

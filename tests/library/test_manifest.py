@@ -38,7 +38,17 @@ def test_the_manifest_on_disk_has_the_documented_keys(folder: Path, make_call: C
             "bytes",
             "sha256",
         ),
-        *("started_ms", "answered_ms", "ended_ms", "parties", "legs", "gaps", "redactions", "dropped_samples"),
+        *(
+            "started_ms",
+            "answered_ms",
+            "ended_ms",
+            "parties",
+            "legs",
+            "gaps",
+            "gap_totals",
+            "redactions",
+            "dropped_samples",
+        ),
         *("recovered", "cdr", "signature", "call_duration_s", "redaction_mode", "joins", "tones_removed"),
     }
     assert content["format"] == {

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from recorder.media.source import Samples
+from recorder.media.source import Cause, Samples
 
 
 class FakeTap:
@@ -18,7 +18,7 @@ class FakeTap:
         self._origin = origin
         self._read_to = origin or 0
         self._samples = np.zeros(0, np.int16)
-        self._gaps: list[tuple[int, int]] = []
+        self._gaps: list[tuple[Cause, int, int]] = []
         self.dropped_samples = 0
         self.reads = 0
         self.fault: Exception | None = None
@@ -48,7 +48,7 @@ class FakeTap:
         start = self.position
         self.put(np.zeros(count, np.int16))
         with self._lock:
-            self._gaps.append((start, count))
+            self._gaps.append(("ring_full", start, count))
             self.dropped_samples += count
 
     def read(self, max_samples: int = 1 << 30) -> tuple[int, Samples]:
@@ -66,7 +66,7 @@ class FakeTap:
         events, self.events = self.events, []
         return events
 
-    def take_gaps(self) -> list[tuple[int, int]]:
+    def take_gaps(self, last: bool = False) -> list[tuple[Cause, int, int]]:  # noqa: ARG002 - as sources have it
         with self._lock:
             gaps, self._gaps = self._gaps, []
             return gaps
@@ -99,5 +99,5 @@ class ClockTap:
     def take_events(self) -> list[tuple[int, int]]:
         return []
 
-    def take_gaps(self) -> list[tuple[int, int]]:
+    def take_gaps(self, last: bool = False) -> list[tuple[Cause, int, int]]:  # noqa: ARG002 - as sources have it
         return []

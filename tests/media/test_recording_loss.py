@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from recorder.errors import StorageError
+from recorder.media.gaps import Gap
 from recorder.media.part_file import PartFile, part_path
-from recorder.media.recording import Gap
 from recorder.media.spool import Memory
 from recorder.media.wav_header import HEADER_BYTES
 from tests.media.calls import ANSWERER, CALLER, GUARD, TOLERANCE, Call

@@ -142,7 +142,7 @@ def test_what_a_full_ring_lost_is_told_with_its_leg_also_when_its_source_is_gone
     timeline.replace("b", FakeTap())
     a.lose(20)
     list(timeline.blocks(120))
-    assert timeline.take_gaps() == [("a", 100, 20), ("b", 50, 30)]
+    assert timeline.take_gaps() == [("ring_full", "a", 100, 20), ("ring_full", "b", 50, 30)]
     assert timeline.take_gaps() == []
     assert timeline.dropped_samples == 50
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recorder.media.recording import Gap, Recording
+from recorder.media.gaps import Gap
+from recorder.media.recording import Recording
 from recorder.media.source import SampleSource
 from tests.tones import RATE, read_wav, sine
 

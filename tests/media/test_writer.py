@@ -13,7 +13,7 @@ import pytest
 from recorder.errors import StorageError
 from recorder.media.part_file import PartFile, part_path
 from recorder.media.recording import Recording
-from recorder.media.source import Samples
+from recorder.media.source import Cause, Samples
 from recorder.media.wav_header import HEADER_BYTES
 from recorder.media.writer import Writer
 from recorder.metrics import Metrics
@@ -70,12 +70,12 @@ class WaitingTap(FakeTap):
         self.may_return.set()
         self._after = after
 
-    def take_gaps(self) -> list[tuple[int, int]]:
+    def take_gaps(self, last: bool = False) -> list[tuple[Cause, int, int]]:
         self._after -= 1
         if self._after <= 0:
             self.was_read.set()
             assert self.may_return.wait(WAIT_S)
-        return super().take_gaps()
+        return super().take_gaps(last)
 
 
 def test_a_recording_is_written_while_it_is_live_and_handed_on_when_it_has_ended(rig: Rig) -> None:

@@ -118,7 +118,7 @@ class RingAgainstModel(RuleBasedStateMachine):
 
     @rule()
     def take_gaps(self) -> None:
-        for start, length in self.tap.take_gaps():
+        for _, start, length in self.tap.take_gaps():
             self.gaps_seen += range(start, start + length)
         assert self.gaps_seen == self.dropped
 
@@ -159,9 +159,9 @@ def test_one_overflow_is_one_gap_even_when_it_is_taken_while_it_grows() -> None:
     tap = make_tap()
     for i in range(CAPACITY_FRAMES + 2):
         tap._put(i * FRAME, tone(FRAME))
-    assert tap.take_gaps() == [(CAPACITY_FRAMES * FRAME, 2 * FRAME)]
+    assert tap.take_gaps() == [("ring_full", CAPACITY_FRAMES * FRAME, 2 * FRAME)]
     tap._put((CAPACITY_FRAMES + 2) * FRAME, tone(FRAME))
-    assert tap.take_gaps() == [((CAPACITY_FRAMES + 2) * FRAME, FRAME)]
+    assert tap.take_gaps() == [("ring_full", (CAPACITY_FRAMES + 2) * FRAME, FRAME)]
     assert tap.take_gaps() == []
 
 

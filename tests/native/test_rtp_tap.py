@@ -206,7 +206,7 @@ def test_without_a_reader_the_loss_is_counted_and_the_timeline_holds() -> None:
     assert found[:50] == LEVELS[:50]
     assert not any(found[50:])
     assert tap.dropped_samples == 50 * PACKET
-    assert tap.take_gaps() == [(START + 50 * PACKET, 50 * PACKET)]
+    assert tap.take_gaps(True) == [("ring_full", START + 50 * PACKET, 50 * PACKET)]
 
 
 def test_nothing_is_kept_after_the_end_and_all_before_it_can_be_read_at_once() -> None:

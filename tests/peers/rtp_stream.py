@@ -1,0 +1,156 @@
+"""Packets of G.711 as a phone would number and time them, exact in every header field, and what networks do to them.
+
+A `Phone` says what its sound is and when; a `Network` gives the moments at which the packets arrive. Times are in
+samples of 8 kHz from the beginning, so that a test can ask for every sample of a recording where it was said.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from random import Random
+
+import numpy as np
+
+from recorder.loadtest.tones import Codec
+from tests.peers.rtp import encoded
+from tests.tones import RATE, Samples
+
+PCMU, PCMA, COMFORT_NOISE, EVENT = 0, 8, 13, 101
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A packet: when its first sample was said, when it leaves, its bytes, and what it sounds like."""
+
+    said: int
+    leaves: int
+    data: bytes
+    sound: Samples
+
+    @property
+    def sequence(self) -> int:
+        """Its sequence number."""
+        return int.from_bytes(self.data[2:4], "big")
+
+
+class Phone:
+    """Makes the packets of one sender. `ppm`: how much too fast its clock is; sound is said by that clock."""
+
+    def __init__(
+        self, *, ssrc: int = 0x5EED, sequence: int = 0, timestamp: int = 0, ppm: float = 0, codec: Codec = Codec.PCMU
+    ) -> None:
+        self.ssrc, self.sequence, self.timestamp, self.codec = ssrc, sequence, timestamp, codec
+        self.sent: list[Sent] = []
+        self._rate = 1 + ppm * 1e-6  # samples of its own in one of ours
+        self._said = 0  # of its own clock, since the beginning
+
+    @property
+    def now(self) -> int:
+        """Where it is, in samples of our clock."""
+        return round(self._said / self._rate)
+
+    def talk(self, sound: Samples, ptime_ms: int = 20, marker: bool = False) -> None:
+        """Say it, in packets of this length."""
+        codes = encoded(sound, self.codec)
+        size = ptime_ms * RATE // 1000
+        for start in range(0, len(codes) - size + 1, size):
+            kind = PCMU if self.codec is Codec.PCMU else PCMA
+            self._send(kind, codes[start : start + size], marker and start == 0, sound[start : start + size])
+            self._pass(size)
+
+    def pause(self, seconds: float, *, timestamps_run: bool = True) -> None:
+        """Send nothing for a while."""
+        count = round(seconds * RATE)
+        self._said += count
+        self.timestamp += count * timestamps_run
+
+    def comfort_noise(self, level_db: int = 60) -> None:
+        """Send a packet that describes the noise of the silence that follows (RFC 3389)."""
+        self._send(COMFORT_NOISE, bytes([level_db]), False, np.zeros(0, np.int16))
+
+    def digit(self, code: int, packets: int = 6) -> None:
+        """Press a key for so many packets of 20 ms: a telephone event in place of sound (RFC 4733)."""
+        begin = self.timestamp
+        for number in range(packets):
+            timestamp, self.timestamp = self.timestamp, begin
+            end = 0x80 if number == packets - 1 else 0
+            payload = struct.pack("!BBH", code, end | 10, (number + 1) * 160)
+            self._send(EVENT, payload, number == 0, np.zeros(0, np.int16))
+            self.timestamp = timestamp
+            self._pass(160)
+
+    def begin_anew(self, *, ssrc: int | None = None, sequence: int, timestamp: int) -> None:
+        """Go on with other numbers: another source, unless it keeps its SSRC."""
+        self.ssrc = self.ssrc if ssrc is None else ssrc
+        self.sequence, self.timestamp = sequence, timestamp
+
+    def _pass(self, count: int) -> None:
+        self._said += count
+        self.timestamp += count
+
+    def _send(self, kind: int, payload: bytes, marker: bool, sound: Samples) -> None:
+        second = kind | 0x80 * marker
+        header = struct.pack("!BBHII", 0x80, second, self.sequence % 2**16, self.timestamp % 2**32, self.ssrc)
+        said = self.now
+        # It leaves when it has been said to its end, as far as a test can tell: the constant part is no concern.
+        self.sent.append(Sent(said, said, header + payload, sound))
+        self.sequence += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What happens to packets on their way. `jitter_ms`: the most that one takes longer than another."""
+
+    loss: float = 0
+    duplicates: float = 0
+    jitter_ms: float = 0
+    reordered: bool = True
+    seed: int = 1
+
+    def carry(self, sent: Iterable[Sent], lost: Collection[int] = ()) -> list[tuple[int, Sent]]:
+        """When each packet arrives, in this order. `lost`: indexes of packets that never do, besides the random ones.
+
+        The first packet takes no longer than the fastest.
+        """
+        random = Random(self.seed)
+        arrivals: list[tuple[int, int, Sent]] = []
+        last = 0
+        for index, packet in enumerate(sent):
+            delay = round(random.random() * self.jitter_ms * RATE / 1000) if index else 0
+            arrival = packet.leaves + delay
+            if not self.reordered:
+                arrival = last = max(arrival, last)
+            if index in lost or (index and random.random() < self.loss):
+                continue
+            arrivals.append((arrival, index, packet))
+            if random.random() < self.duplicates:
+                arrivals.append((arrival + round(random.random() * RATE / 10), index, packet))
+        return [(arrival, packet) for arrival, _, packet in sorted(arrivals, key=lambda one: one[:2])]
+
+
+def later(arrivals: list[tuple[int, Sent]], start: int, stop: int, by: int) -> list[tuple[int, Sent]]:
+    """The same with all that arrives in [start, stop) delayed by so many samples."""
+    moved = [(at + by if start <= at < stop else at, packet) for at, packet in arrivals]
+    return sorted(moved, key=lambda one: one[0])
+
+
+def stalled(arrivals: list[tuple[int, Sent]], start: int, stop: int) -> list[tuple[int, Sent]]:
+    """The same when nothing gets through in [start, stop), and all of it at `stop`."""
+    return [(stop if start <= at < stop else at, packet) for at, packet in arrivals]
+
+
+def timeline(sent: Iterable[Sent], length: int) -> Samples:
+    """What a recording of these packets has to be: each sample where it was said."""
+    samples = np.zeros(length, np.int16)
+    for packet in sent:
+        stop = min(length, packet.said + len(packet.sound))
+        if packet.said < stop:
+            samples[packet.said : stop] = packet.sound[: stop - packet.said]
+    return samples
+
+
+def shifted(sent: Iterable[Sent], since: int, by: int) -> list[Sent]:
+    """The packets with all that is said from `since` on standing `by` samples later."""
+    return [replace(packet, said=packet.said + by) if packet.said >= since else packet for packet in sent]
