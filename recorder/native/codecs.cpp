@@ -4,7 +4,6 @@
 
 #include <gsm/gsm.h>
 #include <opus/opus.h>
-#include <pjmedia/alaw_ulaw.h>
 #include <speex/speex_resampler.h>
 
 extern "C" { // it is C that does not say so
@@ -43,19 +42,32 @@ class G711Decoder : public Decoder {
                        [this](std::uint8_t code) { return table_[code]; });
     }
 
-    static Table make_table(bool mu_law) {
-        Table table;
-        for (unsigned code = 0; code < table.size(); ++code)
-            table[code] = static_cast<std::int16_t>(mu_law ? pjmedia_ulaw2linear(code) : pjmedia_alaw2linear(code));
-        return table;
-    }
-
   private:
     const Table &table_;
 };
 
-const G711Decoder::Table mu_law = G711Decoder::make_table(true);
-const G711Decoder::Table a_law = G711Decoder::make_table(false);
+// Recommendation ITU-T G.711, tables 1a to 2b: a sign, an exponent of three bits, a mantissa of four.
+constexpr G711Decoder::Table make_mu_law() {
+    G711Decoder::Table table{};
+    for (int code = 0; code < 256; ++code) {
+        const int bits = ~code & 0xff, exponent = (bits >> 4) & 7;
+        const int level = (((2 * (bits & 15) + 33) << exponent) - 33) * 4;
+        table[static_cast<std::size_t>(code)] = static_cast<std::int16_t>(bits & 0x80 ? -level : level);
+    }
+    return table;
+}
+
+constexpr G711Decoder::Table make_a_law() {
+    G711Decoder::Table table{};
+    for (int code = 0; code < 256; ++code) {
+        const int bits = code ^ 0x55, exponent = (bits >> 4) & 7, mantissa = 2 * (bits & 15);
+        const int level = (exponent == 0 ? mantissa + 1 : (mantissa + 33) << (exponent - 1)) * 8;
+        table[static_cast<std::size_t>(code)] = static_cast<std::int16_t>(bits & 0x80 ? level : -level);
+    }
+    return table;
+}
+
+constexpr G711Decoder::Table mu_law = make_mu_law(), a_law = make_a_law();
 
 class GsmDecoder : public Decoder {
   public:

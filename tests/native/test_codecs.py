@@ -241,6 +241,15 @@ def test_packets_of_any_length_make_the_same_sound() -> None:
         np.testing.assert_array_equal(mixed.heard(2.4), plain.heard(2.4))
 
 
+@pytest.mark.parametrize("speech", named([PCMU, PCMA]))
+def test_g711_is_decoded_to_the_bit(speech: Speech) -> None:
+    """Each code as libsndfile decodes it."""
+    codes = bytes(range(256)) + bytes(64)
+    line = Line(8000, speech)
+    line.bring_all([codes[:160], codes[160:]])
+    np.testing.assert_array_equal(line.heard(0.04), speech.decode([codes]))
+
+
 def test_g722_is_decoded_to_the_bit() -> None:
     """As FFmpeg decodes it, on sound and on noise."""
     noise = np.random.default_rng(3).integers(0, 256, 160 * 50).astype(np.uint8).tobytes()
