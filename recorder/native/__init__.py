@@ -1,4 +1,4 @@
-"""The native part: taps on the media bridge, in-dialog INFO, and what pjsua2 does not show. Small, and without policy.
+"""The native part: taps on RTP, in-dialog INFO, and what pjsua2 does not show. Small, and without policy.
 
 `_native` links the same shared libraries as the pjsua2 module, so both work on one pjsua; calls and bridge slots are
 plain integers on both sides. What may be called from which thread is said with each name, in `_native.pyi`.
@@ -12,7 +12,6 @@ from recorder.native._native import (
     RtpTap,
     Stranger,
     StreamStatistics,
-    Tap,
     aim,
     answer_info,
     answer_like,
@@ -86,7 +85,6 @@ __all__ = [
     "RtpTap",
     "Stranger",
     "StreamStatistics",
-    "Tap",
     "aim",
     "answer_info",
     "answer_like",

@@ -11,92 +11,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-class Tap:
-    """What one leg says, from the bridge's clock to the writer, through a ring of bounded size.
-
-    A position is a sample count of the bridge's clock, common to all taps. `read` returns the timeline from `origin` on
-    without a break: what is missing (a jump of the clock, a full ring, the shut gate, a source that is silent or gone)
-    is zeros of the right length. Should the bridge's clock start again, the positions go on where they were.
-    """
-
-    def __init__(self, name: str, clock_rate_hz: int, samples_per_frame: int, capacity_samples: int) -> None:
-        """[sip] A tap in no bridge yet. `capacity_samples` is rounded up to whole frames; only sound takes room.
-
-        Choose the bridge's own rate and frame length: then a frame is copied once and never resampled.
-        """
-
-    @property
-    def name(self) -> str: ...
-    def attach(self, source_slot: int) -> None:
-        """[sip] Listen to this bridge slot; the first time, take a place in the bridge.
-
-        Again with another slot (re-INVITE, transfer): listen to that one too. The bridge itself drops a source that
-        leaves. Raises RuntimeError after `detach`: a ring has one producer in its life.
-
-        Also ends the bridge's reports to `Endpoint.onAudioMediaOpCompleted`, which would take the GIL on the media
-        thread.
-        """
-
-    def detach(self) -> None:
-        """[sip] Leave the bridge. Idempotent. What is in the ring can still be read.
-
-        The bridge lets go at its next tick, so up to a frame may still come in after the return.
-        """
-
-    @property
-    def origin(self) -> int | None:
-        """[any] Position of the first sample, or None before the first frame."""
-
-    @property
-    def position(self) -> int:
-        """[any] Position just past the last sample committed; 0 before the first frame."""
-
-    @property
-    def gated(self) -> bool:
-        """[any] Whether what comes in now is turned into zeros: shut, or waiting for the position it opens at."""
-
-    @property
-    def dropped_samples(self) -> int:
-        """[any] Samples of sound lost because the ring was full. Their place on the timeline is silence."""
-
-    def read(self, max_samples: int = 65536) -> tuple[int, npt.NDArray[np.int16]]:
-        """[writer] The next samples and the position of the first. Contiguous with the read before, always.
-
-        Empty when there is nothing new. The array owns its memory.
-        """
-
-    def take_gaps(self, last: bool = False) -> list[tuple[Literal["ring_full"], int, int]]:
-        """[writer] Stretches dropped for a full ring and not taken yet: cause, start position and length, in samples.
-
-        One that still grows comes in pieces that touch. At most 256 wait here; `dropped_samples` counts all.
-        """
-
-    def take_events(self) -> list[tuple[int, int]]:
-        """[writer] Never any: the bridge is handed audio alone, and no telephone events."""
-
-    def close_gate(self) -> int:
-        """[any] Shut the gate at once; returns the position from which on every sample is zero, until it is opened.
-
-        This holds for a frame that the bridge is putting at this very moment too: once this has returned, no sample
-        but zero at or past the position is in the ring or comes into it. Idempotent: a gate that is shut, or has not
-        yet reached the position it was to open at, returns the position it has been shut from.
-        """
-
-    def open_gate(self, after_samples: int = 0) -> int:
-        """[any] Open the gate `after_samples` (rounded up to whole frames) from now; returns the position of it.
-
-        Until there, zeros, also if it is shut and opened again before: every stretch from what `close_gate` returned
-        to what `open_gate` returned is silent. A frame being put at this very moment may be zeros past it: late, never
-        early. A gate that is open, or about to, stays as it is. Before the first frame there is no present position to
-        count from, and the gate opens at once.
-        """
-
-    def _put(self, position: int, samples: npt.NDArray[np.int16] | None) -> None:
-        """Tests only: one frame as the bridge would put it, None for silence. Runs without the GIL."""
-
-    def _put_run(self, position: int, frames: int, value: int) -> None:
-        """Tests only: `frames` frames of `value` back to back, without the GIL."""
-
 RtpCause = Literal["loss", "late", "event", "dtx", "ring_full", "no_rtp", "never_started"]
 
 class RtpTap:
@@ -381,7 +295,7 @@ def conference_slot(call_id: int) -> int:
 def connect(source_slot: int, sink_slot: int) -> None:
     """[sip] Let `sink_slot` hear `source_slot`, from the bridge's next tick on. Again is no error.
 
-    Ends the bridge's reports to Python, as `Tap.attach` does.
+    Ends the bridge's reports to `Endpoint.onAudioMediaOpCompleted`, which would take the GIL on the media thread.
     """
 
 def disconnect(source_slot: int, sink_slot: int) -> None:

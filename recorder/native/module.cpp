@@ -3,7 +3,7 @@
 // The GIL: a pjsua call takes pjlib's locks, and a callback that comes while one is held (on the sip thread from a
 // dialog's event, on a media worker from RFC 4733 digits) takes the GIL. A thread that waited for such a lock with the
 // GIL in its hands could therefore wait for ever. So everything that may take a pjlib lock runs without the GIL, and the
-// INFO handler takes it when it is called. The rings' calls take no pjlib lock and keep it: they are shorter than
+// INFO handler takes it when it is called. The ring's calls take no pjlib lock and keep it: they are shorter than
 // letting go of it, but where there is more to decode than G.711.
 
 #include "bridge.hpp"
@@ -21,7 +21,6 @@
 #include "redirect.hpp"
 #include "relay.hpp"
 #include "resolver.hpp"
-#include "tap.hpp"
 #include "transports.hpp"
 #include "wake.hpp"
 
@@ -44,7 +43,6 @@ using namespace recorder;
 namespace {
 
 using WithoutGil = nb::call_guard<nb::gil_scoped_release>;
-using Samples = nb::ndarray<const std::int16_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 constexpr std::size_t kDefaultRead = 65536;
 constexpr std::uint64_t kMaxPosition = std::uint64_t{1} << 62; // millions of years: room for sums without overflow
@@ -59,38 +57,6 @@ nb::list header_list(const Headers &headers) {
     for (const auto &[name, value] : headers)
         list.append(nb::make_tuple(text(name), text(value)));
     return list;
-}
-
-nb::tuple read(Tap &tap, std::size_t max_samples) {
-    const auto [position, ready] = tap.ring().available();
-    const std::size_t count = std::min(ready, max_samples);
-    auto *samples = new std::int16_t[count];
-    const nb::capsule owner(samples, [](void *p) noexcept { delete[] static_cast<std::int16_t *>(p); });
-    tap.ring().read(samples, count);
-    return nb::make_tuple(position, nb::ndarray<nb::numpy, std::int16_t, nb::ndim<1>>(samples, {count}, owner));
-}
-
-void require_no_bridge(const Tap &tap) {
-    if (tap.attached())
-        throw std::runtime_error("the ring takes one producer, and this tap is in the bridge");
-}
-
-void put(Tap &tap, std::uint64_t position, const std::optional<Samples> &samples) {
-    require_no_bridge(tap);
-    if (position > kMaxPosition)
-        throw std::invalid_argument("position is out of range");
-    const nb::gil_scoped_release release;
-    tap.ring().put(position, samples ? samples->data() : nullptr, samples ? samples->size() : 0);
-}
-
-void put_run(Tap &tap, std::uint64_t position, std::size_t frames, std::int16_t value) {
-    require_no_bridge(tap);
-    if (position > kMaxPosition)
-        throw std::invalid_argument("position is out of range");
-    const nb::gil_scoped_release release;
-    const std::vector<std::int16_t> frame(tap.ring().samples_per_frame(), value);
-    for (; frames > 0; --frames, position += frame.size())
-        tap.ring().put(position, frame.data(), frame.size());
 }
 
 InfoHandler call_python(nb::callable callable) {
@@ -249,50 +215,6 @@ void bind_relay(nb::module_ &m) {
     m.def("part", &part, "call_id"_a, WithoutGil());
     m.def("take_silent", &take_silent, "timeout_ms"_a, WithoutGil());
     m.def("media_clock", [](unsigned rate_hz) { return media_clock(rate_hz); }, "rate_hz"_a);
-}
-
-Tap *make_tap(std::string name, unsigned clock_rate_hz, unsigned samples_per_frame, std::size_t capacity_samples) {
-    if (clock_rate_hz == 0 || clock_rate_hz > 192000)
-        throw std::invalid_argument("clock_rate_hz must be 1 to 192000");
-    if (samples_per_frame == 0 || samples_per_frame > clock_rate_hz)
-        throw std::invalid_argument("samples_per_frame must be 1 to one second");
-    if (capacity_samples < samples_per_frame || capacity_samples > std::size_t{3600} * clock_rate_hz)
-        throw std::invalid_argument("capacity_samples must be one frame to one hour");
-    return new Tap(std::move(name), clock_rate_hz, samples_per_frame, capacity_samples);
-}
-
-void bind_tap(nb::module_ &m) {
-    nb::class_<Tap>(m, "Tap")
-        .def(nb::new_(&make_tap), "name"_a, "clock_rate_hz"_a, "samples_per_frame"_a, "capacity_samples"_a)
-        .def_prop_ro("name", &Tap::name)
-        .def("attach", &Tap::attach, "source_slot"_a, WithoutGil())
-        .def("detach", &Tap::detach, WithoutGil())
-        .def_prop_ro("origin",
-                     [](Tap &tap) {
-                         return tap.ring().started() ? std::optional(tap.ring().origin()) : std::nullopt;
-                     })
-        .def_prop_ro("position", [](Tap &tap) { return tap.ring().position(); })
-        .def_prop_ro("gated", [](Tap &tap) { return tap.ring().gated(); })
-        .def_prop_ro("dropped_samples", [](Tap &tap) { return tap.ring().dropped_samples(); })
-        .def("read", &read, "max_samples"_a = kDefaultRead)
-        .def("take_gaps", [](Tap &tap, bool) {
-            nb::list gaps;
-            for (const auto &[start, length] : tap.ring().take_gaps())
-                gaps.append(nb::make_tuple("ring_full", start, length));
-            return gaps;
-        }, "last"_a = false)
-        .def("take_events", [](Tap &) { return std::vector<EventSpans::Span>(); })
-        .def("close_gate", [](Tap &tap) { return tap.ring().close_gate(); })
-        .def(
-            "open_gate",
-            [](Tap &tap, std::uint64_t after_samples) {
-                if (after_samples > kMaxPosition)
-                    throw std::invalid_argument("after_samples is out of range");
-                return tap.ring().open_gate(after_samples);
-            },
-            "after_samples"_a = 0)
-        .def("_put", &put, "position"_a, "samples"_a.none())
-        .def("_put_run", &put_run, "position"_a, "frames"_a, "value"_a);
 }
 
 void bind_bridge(nb::module_ &m) {
@@ -546,7 +468,6 @@ NB_MODULE(_native, m) {
     bind_probe(m);
     bind_resolver(m);
     bind_relay(m);
-    bind_tap(m);
     bind_bridge(m);
     bind_info(m);
 }

@@ -1,4 +1,4 @@
-"""Taps and slots in a real conference bridge, with calls of an endpoint to itself."""
+"""Taps on the packets of real calls of an endpoint to itself, and slots in its conference bridge."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 
 from tests.native.program import command, environment
 
-FRAME = 160
 SECOND = 8000
 
 
@@ -36,21 +35,18 @@ def test_each_tap_hears_the_tone_played_into_the_other_end_of_its_call(tones: di
     assert all(tap["level"] > 1000 for tap in tones["taps"])
 
 
-def test_positions_follow_the_clock_and_are_common_to_all_taps(tones: dict[str, Any]) -> None:
-    assert tones["spread"] <= FRAME
-    assert tones["elapsed_s"] == pytest.approx(2, abs=0.3)
+def test_what_is_read_goes_from_the_origin_to_the_end(tones: dict[str, Any]) -> None:
     for tap in tones["taps"]:
-        assert (tap["origin"] - tones["taps"][0]["origin"]) % FRAME == 0
         assert tap["first"] == tap["origin"]
         assert tap["first"] + tap["length"] == tap["position"]
         assert tap["dropped"] == 0
 
 
-def test_the_gate_silences_what_the_bridge_puts(tones: dict[str, Any]) -> None:
+def test_the_gate_silences_what_comes_in(tones: dict[str, Any]) -> None:
     tap = tones["taps"][0]
     assert tap["shut"] == 0
     assert tap["opened"] - tap["shut_from"] >= SECOND // 4
-    assert tap["reopened"] > FRAME // 2
+    assert tap["reopened"] > SECOND // 20
 
 
 def test_a_tap_hears_silence_once_its_source_has_gone(tones: dict[str, Any]) -> None:
@@ -67,8 +63,8 @@ def test_stream_statistics_count_what_was_received(tones: dict[str, Any]) -> Non
     assert tones["no_slot"] == [-1, -1, -1]
 
 
-def test_a_detached_tap_cannot_be_attached_again(tones: dict[str, Any]) -> None:
-    assert tones["attach_after_detach_refused"]
+def test_a_tap_is_told_that_there_is_nobody_to_listen_to(tones: dict[str, Any]) -> None:
+    assert tones["attached_to_nobody"] == [False, False, False]
 
 
 def test_the_bridge_reports_nothing_to_python_once_we_use_it(tones: dict[str, Any]) -> None:
@@ -79,7 +75,7 @@ def test_a_thousand_taps_come_and_go_under_load() -> None:
     assert int(run("attach_detach.py", "170")) > 0  # times six legs
 
 
-def test_the_media_clock_does_not_wait_for_the_gil_while_taps_join_and_leave() -> None:
+def test_packets_do_not_wait_for_the_gil_while_slots_are_joined_and_parted() -> None:
     assert int(run("gil.py")) >= 5 * 5
 
 

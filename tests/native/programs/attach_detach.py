@@ -1,11 +1,11 @@
-"""Taps come and go under load: argv[1] times, some dropped without detach, some read while they leave."""
+"""Taps come and go under load: argv[1] times, some dropped without detach, some read while packets come in."""
 
 from __future__ import annotations
 
 import sys
 
 from calls import SelfCaller, tone
-from endpoint import FRAME, LoopbackEndpoint
+from endpoint import LoopbackEndpoint
 
 from recorder import native
 
@@ -20,23 +20,23 @@ def main(cycles: int) -> None:
 
     heard = 0
     for cycle in range(cycles):
-        taps = [native.Tap(f"tap-{cycle}", 8000, FRAME, 8000) for _ in legs]
+        taps = [native.RtpTap(f"tap-{cycle}", 8000, 8000, 800) for _ in legs]
         for tap, leg in zip(taps, legs, strict=True):
-            tap.attach(leg.slot)
-        if cycle % 4 == 0:  # at other times the bridge has not even added it yet
-            endpoint.until(lambda taps=taps: all(tap.position for tap in taps))
+            tap.attach(leg.getId())
+        if cycle % 4 == 0:  # at other times no packet has come yet
+            endpoint.until(lambda taps=taps: all(tap.packets for tap in taps))
         endpoint.pj.libHandleEvents(0)
         for i, tap in enumerate(taps):
             if i % 3:
                 tap.detach()
             if i % 2:
                 heard += len(tap.read()[1])
-        del tap, taps  # every third one is dropped in the bridge
+        del tap, taps  # the legs keep what they fill until the next ones are there
 
     sys.stdout.write(str(heard))
     sys.stdout.flush()
-    left_in_the_bridge = native.Tap("last", 8000, FRAME, 8000)
-    left_in_the_bridge.attach(legs[0].slot)
+    last = native.RtpTap("last", 8000, 8000, 800)
+    last.attach(legs[0].getId())
     endpoint.pj.hangupAllCalls()
     endpoint.until(lambda: not any(leg.isActive() for leg in legs))
     generators.clear()
@@ -44,8 +44,8 @@ def main(cycles: int) -> None:
     account.answered.clear()
     del account, generator, leg
     endpoint.close()
-    left_in_the_bridge.detach()
-    left_in_the_bridge.read()
+    last.detach()
+    last.read()
 
 
 main(int(sys.argv[1]))

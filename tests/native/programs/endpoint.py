@@ -40,6 +40,7 @@ class LoopbackEndpoint:
         config.medConfig.noVad = True
         self.pj.libInit(config)
         native.log_to_stderr(log_level)
+        native.install_relay()
         transport = pj.TransportConfig()
         transport.boundAddress = "127.0.0.1"
         transport_id = self.pj.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)

@@ -1,12 +1,12 @@
-"""Takes the GIL and keeps it, while taps join and leave the bridge: prints how far the media clock came meanwhile."""
+"""Takes the GIL and keeps it, while slots are joined and parted: prints how many packets came in meanwhile."""
 
 from __future__ import annotations
 
 import sys
 import time
 
-from calls import SelfCaller
-from endpoint import FRAME, LoopbackEndpoint
+from calls import SelfCaller, tone
+from endpoint import LoopbackEndpoint
 
 from recorder import native
 
@@ -15,28 +15,29 @@ def main() -> None:
     endpoint = LoopbackEndpoint()
     account = SelfCaller(endpoint)
     legs = [*account.call_self()]
-    watch = native.Tap("watch", 8000, FRAME, 8000)
-    watch.attach(legs[0].slot)
-    endpoint.until(lambda: watch.position)
+    generator = tone(440)
+    native.connect(generator.getPortId(), legs[1].slot)
+    watch = native.RtpTap("watch", 8000, 80_000, 1600)
+    watch.attach(legs[0].getId())
+    endpoint.until(lambda: watch.packets)
 
     sys.setswitchinterval(30)  # nobody asks for the GIL back in this time; only blocking calls give it up
-    start = watch.position
-    for i in range(5):
-        tap = native.Tap(f"tap-{i}", 8000, FRAME, 8000)
-        tap.attach(legs[1].slot)
+    start = watch.packets
+    for _ in range(5):
+        native.connect(legs[0].slot, legs[1].slot)
         deadline = time.monotonic() + 2
-        target = watch.position + 5 * FRAME
-        while watch.position < target and time.monotonic() < deadline:
+        target = watch.packets + 5
+        while watch.packets < target and time.monotonic() < deadline:
             pass
-        tap.detach()
-    frames = (watch.position - start) // FRAME
+        native.disconnect(legs[0].slot, legs[1].slot)
+    packets = watch.packets - start
     sys.setswitchinterval(0.005)
 
-    sys.stdout.write(str(frames))
+    sys.stdout.write(str(packets))
     sys.stdout.flush()
     legs.clear()
     account.answered.clear()
-    del account
+    del account, generator
     endpoint.close()
 
 
