@@ -8,6 +8,7 @@ entries wait, with back-off; `stop` leaves what is still waiting where the next 
 
 from __future__ import annotations
 
+import errno
 import json
 import queue
 import threading
@@ -43,6 +44,11 @@ LATER_S = 10.0
 INDEX_BACK_OFF_S = 0.1
 LAST_INDEX_BACK_OFF_S = 10.0
 LAST_WRITE_S = 10.0
+
+_DISK_AWAY = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT, errno.EACCES, errno.ENODEV, errno.ENXIO),
+    *(errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT),
+)
 
 Result = TypeVar("Result")
 
@@ -212,8 +218,10 @@ class Keeper:
             manifest = manifest.signed(self._ledger.signer)
         on_disk = True
         try:
-            self._persist("manifest", lambda: manifest.write(file.path.parent), call.cdr, FILE_BACK_OFFS_S)
-        except (StorageError, OSError):
+            self._persist("manifest", lambda: manifest.write(file.path.parent), call.cdr, back_offs_s)
+        except (StorageError, OSError) as error:
+            if _is_the_disks(error) and not self._draining.is_set():
+                raise
             on_disk = False
         self._metrics.recordings.labels("kept").inc()
         self._metrics.recorded.inc(manifest.duration_s)
@@ -357,9 +365,9 @@ class Keeper:
 
 
 def _is_the_disks(error: Exception) -> bool:
-    """Whether the disk has refused, so that trying again may help; not when a name is taken."""
+    """Whether the disk has refused, so that trying again may help."""
     cause = error.__cause__ if isinstance(error, StorageError) else error
-    return isinstance(cause, OSError) and not isinstance(cause, FileExistsError)
+    return isinstance(cause, OSError) and cause.errno in _DISK_AWAY
 
 
 def _facts(cdr: Mapping[str, Any]) -> dict[str, Any]:

@@ -226,6 +226,7 @@ class Ledger:
         except OSError as error:
             with suppress(OSError):
                 os.ftruncate(self._descriptor, self._size)
+            self.close()  # a disk that failed cannot be mounted anew while a file on it is open
             raise self._refused("cannot be written", error) from error
         self._size += len(content)
         self.head = head

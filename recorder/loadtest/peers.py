@@ -175,6 +175,12 @@ class Sipp:
                 self._process.wait()
         return self.outcome()
 
+    def kill(self) -> None:
+        """End the process at once: its calls are not hung up."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
     def outcome(self) -> Outcome:
         """What is known of the run so far."""
         assert self._process is not None

@@ -152,7 +152,7 @@ class PhaseRun:
         caller = self.caller.wait()
         application = self.application.wait(3 if caller.ok else 0)
         for line in (*caller.log, *application.log):
-            _note(self._calls, line)
+            note(self._calls, line)
         return Traffic(self.phase, self._calls, caller, application)
 
 
@@ -171,7 +171,8 @@ def _plan_calls(phase: Phase) -> dict[str, CallSeen]:
     return calls
 
 
-def _note(calls: dict[str, CallSeen], line: tuple[str, ...]) -> None:
+def note(calls: dict[str, CallSeen], line: tuple[str, ...]) -> None:
+    """Enter a line of a scenario's log in the call that it is about."""
     what, called, when = line[0], line[1] if len(line) > 1 else "", line[2] if len(line) > 2 else ""
     call = calls.get(called)
     name = {"bye": "hung_up"}.get(what, what)

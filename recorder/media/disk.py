@@ -31,7 +31,8 @@ class Disk:
         on_stored: gets each recording once, on the disk thread, when all of it has been written.
         memory_bytes: what may wait for the disk.
         sync_s: how often what has been written is made durable; None: when its call has ended.
-        metrics: gets `write`, `storage_errors` (operations "write" and "sync"), `disk_queue` and `disk_lag`.
+        metrics: gets `write`, `storage_errors` (operations "write" and "sync"), `lost_samples`,
+            `disk_queue` and `disk_lag`.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Disk:
         self._metrics = metrics
         self._write_errors = metrics.storage_errors.labels("write")
         self._recordings: dict[Recording, int] = {}  # -> its storage errors that are in the metrics
+        self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._deadline: float | None = None
@@ -59,9 +61,13 @@ class Disk:
             self._syncer.start()
 
     def add(self, recording: Recording) -> None:
-        """Take up a recording, from the writer thread, before anything is put into its spool."""
-        recording.spool.memory = self.memory
-        self._recordings[recording] = 0
+        """Take up a recording, once, from any thread; its file is opened at once."""
+        with self._lock:
+            if recording in self._recordings or recording.spool.stored:
+                return
+            recording.spool.memory = self.memory
+            recording.spool.on_lost = self._metrics.lost_samples.inc
+            self._recordings[recording] = 0
         self.wake()
 
     def wake(self) -> None:

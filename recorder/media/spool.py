@@ -97,6 +97,7 @@ class Spool:
     def __init__(self, path: Path, create: Callable[[], PartFile], reopen: Callable[[], PartFile | None]) -> None:
         self.path = path
         self.memory = Memory()
+        self.on_lost: Callable[[int], object] = int  # is told of how many samples are lost; any thread
         self.errors = 0
         self.stored = False
         self._create = create
@@ -142,6 +143,7 @@ class Spool:
                 self._losses[-1] = replace(last, length=last.length + length)
             else:
                 self._losses.append(Lost(cause, start, length))
+        self.on_lost(length)
 
     def end(self, samples: int) -> None:
         """Nothing more will be put: the file has exactly so many samples."""
@@ -279,7 +281,10 @@ class Spool:
             if before and before[-1].start + before[-1].length > has:
                 before[-1] = replace(before[-1], length=has - before[-1].start)
             behind = [lost for lost in self._losses if lost.start >= self._written]
+            known = sum(lost.length for lost in self._losses)
             self._losses = [*before, Lost("file_lost", has, self._written - has), *behind]
+            more = sum(lost.length for lost in self._losses) - known
+        self.on_lost(more)
 
     def _write(self, part: PartFile) -> None:
         """Write what is queued without a break from the first item on, at most a piece."""

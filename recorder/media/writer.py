@@ -42,7 +42,6 @@ class _Counted:
     """What of a recording's counts is in the metrics already."""
 
     dropped_samples: int = 0
-    lost_samples: int = 0
 
 
 class Writer:
@@ -54,7 +53,7 @@ class Writer:
         block_s: how often each recording is written.
         memory_bytes: what may wait for the disk; more is lost.
         sync_s: how often what is written is made durable; None: only when its call has ended.
-        metrics: gets `writer_lag`, `dropped_samples`, `lost_samples`, `recordings_live`, and what `Disk` measures.
+        metrics: gets `writer_lag`, `dropped_samples`, `recordings_live`, and what `Disk` measures.
     """
 
     def __init__(
@@ -94,6 +93,7 @@ class Writer:
             StorageError: the writer has stopped.
         """
         self._submit(_Begin(recording))
+        self.disk.add(recording)  # so that there is a file before there is anything to write
 
     def end(self, recording: Recording, end_position: int | None = None) -> None:
         """End a recording at `end_position` of the bridge clock (None: as far as it has come), from any thread.
@@ -173,7 +173,6 @@ class Writer:
                 continue
             self._live[recording] = _Counted()
             self._metrics.recordings_live.set(len(self._live))
-            self.disk.add(recording)
 
     def _finish(self, recording: Recording, position: int | None) -> None:
         try:
@@ -200,10 +199,7 @@ class Writer:
 
     def _count(self, recording: Recording) -> None:
         counted = self._live[recording]
-        dropped, lost = recording.dropped_samples, recording.lost_samples
+        dropped = recording.dropped_samples
         if dropped != counted.dropped_samples:
             self._metrics.dropped_samples.inc(dropped - counted.dropped_samples)
             counted.dropped_samples = dropped
-        if lost != counted.lost_samples:
-            self._metrics.lost_samples.inc(max(0, lost - counted.lost_samples))
-            counted.lost_samples = lost

@@ -9,7 +9,7 @@
  *       The two ends of all dialogs: RTP of 20 ms, each side from one socket, as SIPp does it. Lines on standard input
  *       say to where: "a PORT" or "b PORT" begins a stream to 127.0.0.1:PORT of side a or b, "end PORT" ends it. A stream
  *       plays its side's file of raw G.711 in a loop. burst: all streams' packets at once every 20 ms; spread: evenly over
- *       the 20 ms. What comes back is counted in spread, and left to the kernel in burst (SIPp reads nothing either).
+ *       the 20 ms. What comes back, and what is missing between its packets, is counted in spread, and left to the kernel in burst (SIPp reads nothing either).
  *
  * Both run until SIGTERM or the end of standard input (send) and print one JSON line of counts.
  */
@@ -38,6 +38,7 @@ enum {
     RTP_HEADER = 12,
     MOST_STREAMS = 8192,
 };
+static const uint32_t FIRST_SOURCE = 0x52000000u;
 static const int64_t FRAME_NS = 20 * 1000 * 1000;
 
 static volatile sig_atomic_t stopping;
@@ -180,7 +181,7 @@ static void obey(const char *line)
             if (streams[i].port == port) streams[i--] = streams[--stream_count];
     } else if (stream_count < MOST_STREAMS) {
         static uint32_t begun;
-        struct stream stream = {.side = what[0] == 'b', .port = port, .source = 0x52000000u + ++begun};
+        struct stream stream = {.side = what[0] == 'b', .port = port, .source = FIRST_SOURCE + begun++ % MOST_STREAMS};
         /* The golden ratio's multiples fill an interval evenly, however many come. */
         uint32_t place = begun * UINT32_C(2654435769);
         stream.offset_ns = (int64_t)((uint64_t)place * (uint64_t)FRAME_NS >> 32);
@@ -209,11 +210,36 @@ static int listen_for_orders(void)
     }
 }
 
+static int64_t missing;
+
+/* Counts what is not there between the packets of a stream: its SSRC tells whose they are (RFC 3550, section 5.1). */
+static void count_missing(const uint8_t *packet)
+{
+    static uint16_t next[MOST_STREAMS];
+    static uint8_t known[MOST_STREAMS];
+    uint32_t source = (uint32_t)packet[8] << 24 | (uint32_t)packet[9] << 16 | (uint32_t)packet[10] << 8 | packet[11];
+    uint16_t sequence = (uint16_t)(packet[2] << 8 | packet[3]);
+    uint32_t stream = source - FIRST_SOURCE;
+    if (stream >= MOST_STREAMS) return;
+    int16_t skipped = known[stream] ? (int16_t)(sequence - next[stream]) : 0;
+    if (skipped < 0) {
+        missing--; /* it was only late */
+        return;
+    }
+    missing += skipped;
+    known[stream] = 1;
+    next[stream] = (uint16_t)(sequence + 1);
+}
+
 static uint64_t drain(int fd)
 {
     uint8_t packet[LARGEST_PACKET];
     uint64_t count = 0;
-    while (recv(fd, packet, sizeof packet, 0) > 0) count++;
+    ssize_t size;
+    while ((size = recv(fd, packet, sizeof packet, 0)) > 0) {
+        count++;
+        if (size >= RTP_HEADER) count_missing(packet);
+    }
     return count;
 }
 
@@ -266,8 +292,8 @@ static int generate(int spread, const int port[2], int payload_type, const char 
         sleep_until(frame_ns + FRAME_NS);
     }
     if (spread) received += drain(fd[0]) + drain(fd[1]);
-    printf("{\"sent\": %llu, \"received\": %llu, \"late\": %llu}\n", (unsigned long long)sent,
-           (unsigned long long)received, (unsigned long long)late);
+    printf("{\"sent\": %llu, \"received\": %llu, \"late\": %llu, \"missing\": %lld}\n", (unsigned long long)sent,
+           (unsigned long long)received, (unsigned long long)late, (long long)missing);
     return 0;
 }
 

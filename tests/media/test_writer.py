@@ -117,7 +117,7 @@ def test_a_recording_is_handed_on_once_however_often_it_is_ended(rig: Rig) -> No
         rig.writer.end(recording, RATE)
     rig.writer.begin(other)
     rig.writer.end(other, RATE)
-    assert rig.wait_ended(2) == [recording, other]
+    assert set(rig.wait_ended(2)) == {recording, other}
     assert rig.ended.empty()
 
 
@@ -132,7 +132,7 @@ def test_a_fault_in_one_recording_leaves_the_others_alone(rig: Rig) -> None:
     assert third_round.was_read.wait(WAIT_S)
     for recording in (bad, good):
         rig.writer.end(recording, RATE)
-    assert rig.wait_ended(2) == [bad, good]
+    assert set(rig.wait_ended(2)) == {bad, good}
     assert bad.failure is tap.fault
     assert bad.commit().samples == good.commit().samples == RATE
     assert is_silent(read_wav(bad.path)[0])
@@ -155,7 +155,7 @@ def test_a_source_that_breaks_altogether_leaves_the_others_alone(rig: Rig) -> No
     assert third_round.was_read.wait(WAIT_S)
     for recording in (bad, good):
         rig.writer.end(recording, RATE)
-    assert rig.wait_ended(2) == [bad, good]
+    assert set(rig.wait_ended(2)) == {bad, good}
     assert rig.metric("storage_errors_total", operation="recording") == 1, "it is left alone from its first fault on"
     assert bad.commit().samples == RATE
     good.commit()

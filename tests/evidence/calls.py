@@ -1,0 +1,67 @@
+"""Judging recordings of calls between the two test voices, however short they are and wherever they were cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from recorder.loadtest.tones import APPLICATION, CALLER, Voice
+from recorder.loadtest.verify import Silence
+from tests.tones import RATE, Samples, read_wav
+
+_WINDOW = 400  # 50 ms: whole cycles of all four tones
+_SLACK_S = 0.09  # what the far ends' clocks and the recording's may differ by
+
+
+@dataclass(slots=True)
+class Judged:
+    """What a recording holds. `faults` is empty when all is as it was said."""
+
+    length_s: float = 0.0
+    faults: list[str] = field(default_factory=list)
+
+
+def judge(path: Path, silences: Sequence[Silence] = (), settle_s: float = 0.3) -> Judged:
+    """Look for both voices at their places from `settle_s` to the end, and for nothing at all in `silences`."""
+    try:
+        samples, rate = read_wav(path)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the file cannot be played
+        return Judged(faults=[f"unplayable: {error}"])
+    judged = Judged(len(samples) / rate)
+    if rate != RATE or samples.ndim != 1:
+        judged.faults.append(f"unplayable: {rate} Hz, {samples.ndim} dimensions")
+        return judged
+    for silence in silences:
+        first, last = (max(0, round(at * RATE)) for at in silence.must)
+        if heard := int(np.count_nonzero(samples[first:last])):
+            judged.faults.append(f"{heard} samples of a muted step are heard")
+    for voice in (CALLER, APPLICATION):
+        _hear(samples, voice, silences, settle_s, judged)
+    return judged
+
+
+def _hear(samples: Samples, voice: Voice, silences: Sequence[Silence], settle_s: float, judged: Judged) -> None:
+    count = len(samples) // _WINDOW
+    windows = samples[: count * _WINDOW].reshape(count, _WINDOW).astype(np.float64) * np.hanning(_WINDOW)
+    position = np.arange(_WINDOW)
+
+    def amplitude(tone_hz: int) -> np.ndarray:
+        turn = np.exp(-2j * np.pi * tone_hz * position / RATE)
+        return np.asarray(4 * np.abs(windows @ turn) / _WINDOW)
+
+    starts = np.arange(count) * _WINDOW / RATE
+    stops = starts + _WINDOW / RATE
+    judged_here = (starts > settle_s) & (stops < len(samples) / RATE - 0.05)
+    for silence in silences:
+        judged_here &= (stops < silence.may[0]) | (starts > silence.may[1])
+    if missing := int(np.count_nonzero(judged_here & (amplitude(voice.pilot_hz) < 0.5 * voice.pilot_level))):
+        judged.faults.append(f"{voice.name} is not heard in {missing} windows of 50 ms")
+    into = (starts - voice.first_s) % voice.period_s
+    within = (into > _SLACK_S) & (into + _WINDOW / RATE < voice.burst_s - _SLACK_S)
+    outside = (into > voice.burst_s + _SLACK_S) & (into + _WINDOW / RATE < voice.period_s - _SLACK_S)
+    burst = amplitude(voice.burst_hz) / voice.burst_level
+    if wrong := int(np.count_nonzero(judged_here & ((within & (burst < 0.5)) | (outside & (burst > 0.2))))):
+        judged.faults.append(f"{voice.name} speaks out of turn in {wrong} windows of 50 ms")

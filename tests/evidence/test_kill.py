@@ -1,0 +1,182 @@
+"""kill -9 at any moment under running calls, then a start: every recording is there, playable, and hardly short."""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recorder.loadtest.audit import Guards, expectation
+from recorder.loadtest.peers import Plan, Sipp
+from recorder.loadtest.subject import Subject
+from recorder.loadtest.traffic import CallSeen, note
+from recorder.loadtest.verify import Silence
+from tests.evidence.calls import judge
+from tests.evidence.size import FULL, figures
+
+KILLS = 200 if FULL else 2
+LANES = 3 if FULL else 2  # recorders side by side
+KILLS_A_RECORDER = 20
+LONG_CALLS, SHORT_CALLS = 14, 6
+LONGEST_LOSS_S = 1.0
+# Who was answered less long ago than this when the process died may have no file yet.
+UNBORN_S = 0.1
+
+
+@dataclass(slots=True)
+class Found:
+    """What a number of kills have left. Times in seconds."""
+
+    kills: int = 0
+    calls: int = 0
+    recovered: int = 0
+    muted: int = 0
+    unborn: int = 0
+    short_s: list[float] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def add(self, other: Found) -> None:
+        for name in ("kills", "calls", "recovered", "muted", "unborn", "short_s", "faults"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@pytest.mark.timeout(1800)
+def test_kill_9_at_any_moment_loses_no_recording(tmp_path: Path) -> None:
+    found = Found()
+    seeds = [secrets.randbits(32) for _ in range(-(-KILLS // min(KILLS, KILLS_A_RECORDER)))]
+    shares = [KILLS // len(seeds)] * len(seeds)
+    if not FULL:
+        seeds, shares = seeds * LANES, [KILLS // LANES] * LANES
+    began = time.monotonic()
+    with ThreadPoolExecutor(LANES) as lanes:
+        lane = [
+            lanes.submit(kill_again_and_again, tmp_path / str(number), kills, random.Random(seed + number))
+            for number, (seed, kills) in enumerate(zip(seeds, shares, strict=True))
+        ]
+        for one in lane:
+            found.add(one.result())
+    ordered = sorted(found.short_s)
+    figures.info(
+        "%d kills (seeds %s) in %.0f s: %d calls, %d recovered, %d within a muted step; %d answered less than %.1f s "
+        "before the kill and without a file; short by %.2f s (median), %.2f s (most)",
+        *(found.kills, seeds, time.monotonic() - began, found.calls, found.recovered, found.muted, found.unborn),
+        *(UNBORN_S, ordered[len(ordered) // 2], ordered[-1]),
+    )
+    assert found.faults == []
+    assert found.calls > 10 * KILLS
+    assert found.recovered > 5 * KILLS
+    assert ordered[-1] <= LONGEST_LOSS_S
+
+
+def kill_again_and_again(folder: Path, kills: int, chance: random.Random) -> Found:
+    subject = Subject(folder, calls=LONG_CALLS + SHORT_CALLS + 4)
+    found = Found()
+    with subject:
+        for _ in range(kills):
+            found.add(one_kill(subject, chance))
+    return found
+
+
+def one_kill(subject: Subject, chance: random.Random) -> Found:
+    """Place calls, kill the recorder at a random moment of them, start it again, and look at what there is."""
+    until_kill_s = chance.uniform(0.3, 3.2)
+    calls = planned(chance)
+    mute = {"mute_after": chance.randrange(100, 1500), "mute_for": chance.randrange(300, 4000)}
+    sipps = [Sipp(Plan("uas-load", calls=len(calls), port=subject.application_port, variables=mute, trace=False))]
+    # Those that end when the process dies, so that it dies in the middle of making their files durable, too.
+    length_s = {False: 30.0, True: max(0.05, until_kill_s - chance.uniform(0.0, 0.5))}
+    for short in (False, True):
+        some = [call for call, ends in calls if ends is short]
+        rows = [(call.called, f"5{call.called[1:]}", call.dialog_id) for call in some]
+        plan = Plan(
+            "uac-load",
+            remote=subject.sip_address,
+            calls=len(some),
+            rate=100,
+            length_ms=round(1000 * length_s[short]),
+            rows=rows,
+            trace=False,
+        )
+        sipps.append(Sipp(plan))
+    try:
+        for sipp in sipps:
+            sipp.start()
+        time.sleep(until_kill_s)  # the moment is what chance says, whatever is going on
+        killed = time.time()
+        subject.kill()
+        seen = {call.called: call for call, _ in calls}
+        for sipp in sipps:
+            for line in sipp.outcome().log:
+                note(seen, line)
+    finally:
+        for sipp in sipps:
+            sipp.kill()
+            sipp.close()
+    subject.start()
+    return look(subject, [call for call, _ in calls], killed)
+
+
+def planned(chance: random.Random) -> list[tuple[CallSeen, bool]]:
+    """The calls, and whether each is to end by itself. A number that begins with 8 has a sensitive step."""
+    run = f"{chance.randrange(10**6):06}"
+    calls = []
+    for number in range(LONG_CALLS + SHORT_CALLS):
+        sensitive = number % 3 == 0
+        called = f"{8 if sensitive else 7}{run}{number:03}"
+        calls.append((CallSeen(called, secrets.token_hex(16).upper(), sensitive), number >= LONG_CALLS))
+    return calls
+
+
+def look(subject: Subject, calls: Sequence[CallSeen], killed: float) -> Found:
+    found = Found(kills=1)
+    known = {one["id"] for one in subject.api.get("cdrs", limit=200)["cdrs"]}
+    for call in calls:
+        if call.answered is None or call.answered >= killed:
+            continue
+        found.calls += 1
+        manifests = list(subject.recordings.glob(f"*~{call.dialog_id}.json"))
+        if not manifests and killed - call.answered < UNBORN_S:
+            found.unborn += 1
+            continue
+        if len(manifests) != 1:
+            found.faults.append(f"{call.called}: {len(manifests)} manifests")
+            continue
+        faults, short_s, recovered = examine(manifests[0], call, killed)
+        if call.dialog_id not in known:
+            faults.append("no CDR")
+        if not subject.api.knows(call.dialog_id):
+            faults.append("not in the index")
+        found.faults += [f"{call.called}, answered {killed - call.answered:.2f} s before: {fault}" for fault in faults]
+        found.short_s.append(short_s)
+        found.recovered += recovered
+        found.muted += recovered and call.muted is not None and call.unmuted is None
+    left = [path.name for path in subject.recordings.iterdir() if path.suffix in (".part", ".tmp", ".journal")]
+    if left:
+        found.faults.append(f"left over: {left}")
+    return found
+
+
+def examine(path: Path, call: CallSeen, killed: float) -> tuple[list[str], float, bool]:
+    """What is wrong with the recording of a call; by how much it is short; and whether it had to be recovered."""
+    manifest: dict[str, Any] = json.loads(path.read_text())
+    assert call.answered is not None
+    until = min(killed, call.hung_up or killed)
+    call.hung_up = call.hung_up or killed
+    silences = expectation(call, Guards()).silences
+    if call.muting is not None and call.muted is None:  # nobody knows whether the mute had come in
+        silences = [Silence((0, 0), (call.muting - call.answered - 0.4, 60))]
+    judged = judge(path.with_name(manifest["file_name"]), silences)
+    faults = judged.faults
+    if manifest["duration_s"] != judged.length_s:
+        faults.append(f"the manifest says {manifest['duration_s']} s, the file has {judged.length_s}")
+    if judged.length_s > until - call.answered + 0.15:
+        faults.append(f"{judged.length_s:.2f} s long, {until - call.answered:.2f} s were spoken")
+    return faults, until - call.answered - judged.length_s, bool(manifest["recovered"])
