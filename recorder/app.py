@@ -31,9 +31,8 @@ from recorder.library.audit import AuditEntry, AuditTrail, restore
 from recorder.library.index import Index
 from recorder.library.keeper import EndedCall, Keeper
 from recorder.library.ledger import Ledger, enroll
-from recorder.library.manifest import AudioFormat
-from recorder.library.recovery import find_unfinished, recording_name, recovered_manifest, reindex
-from recorder.media.part_file import repair
+from recorder.library.recovery import find_unfinished, reindex
+from recorder.media.part_file import look_into, repair
 from recorder.media.recording import Recording
 from recorder.media.writer import Writer
 from recorder.metrics import Metrics
@@ -44,6 +43,7 @@ from recorder.sip.endpoint import Endpoint
 from recorder.sip.leg import Leg
 from recorder.sip.prober import Prober
 from recorder.transparency import Transparency
+from recorder.unfinished import Unfinished, manifest_of, takes_long
 from recorder.web.app import build_app
 from recorder.web.health import disk_check, index_check, writing_check
 from recorder.web.server import start
@@ -58,11 +58,15 @@ _FINISH_S = 60.0  # how long an ending process waits for the disk and the index
 
 @dataclass(slots=True)
 class Recovery:
-    """What was found after a crash: how many were repaired and indexed, and a line for each that could not be."""
+    """What was found after a crash: how many were repaired and indexed, and a line for each that could not be.
+
+    `later` lists those that are still to be repaired.
+    """
 
     repaired: int = 0
     indexed: int = 0
     failed: list[str] = field(default_factory=list)
+    later: list[Path] = field(default_factory=list)
 
 
 def run(settings: Settings) -> None:
@@ -74,8 +78,10 @@ def run(settings: Settings) -> None:
         asyncio.run(_Recorder(settings).run())
 
 
-def recover(settings: Settings) -> Recovery:
+def recover(settings: Settings, leave_slow: bool = False) -> Recovery:
     """Repair what a crash left unfinished, and index what the index does not know.
+
+    `leave_slow`: leave what takes long, and say so in `later`.
 
     Raises:
         StorageError: the folder, the ledger or the index cannot be used.
@@ -85,16 +91,18 @@ def recover(settings: Settings) -> Recovery:
     found = Recovery()
     signer = keys.signer(settings)
     unfinished = find_unfinished(folder)
+    if leave_slow:
+        found.later = [part for part in unfinished if takes_long(part)]
     with (
         contextlib.closing(Index(settings.index_path)) as index,
         contextlib.closing(Ledger(folder, signer, index.ledger_head())) as ledger,
     ):
         for part in unfinished:
+            if part in found.later:
+                continue
             try:
                 written = repair(part, settings.media.clock_rate_hz)
-                audio = AudioFormat.of(written.file_format, written.sample_rate_hz)
-                manifest = recovered_manifest(recording_name(part), written, audio, tags=written.tags)
-                manifest.signed(signer).write(folder)
+                manifest_of(part, written).signed(signer).write(folder)
                 found.repaired += 1
             except (RecorderError, ValueError, OSError) as error:
                 found.failed.append(f"{part}: {error}")
@@ -145,9 +153,10 @@ class _Recorder:
         metrics.build.info(
             {"version": __version__, "pjproject": native.pjproject_version(), "python": platform.python_version()}
         )
-        found = recover(settings)
-        if found.repaired or found.indexed or found.failed:
-            _log.warning("recovered", repaired=found.repaired, indexed=found.indexed, failed=found.failed)
+        found = recover(settings, leave_slow=True)
+        if found.repaired or found.indexed or found.failed or found.later:
+            counts = {"repaired": found.repaired, "indexed": found.indexed, "later": len(found.later)}
+            _log.warning("recovered", **counts, failed=found.failed)
             metrics.recordings.labels("recovered").inc(found.repaired)
         index = Index(settings.index_path)
         stack.callback(index.close)
@@ -161,6 +170,11 @@ class _Recorder:
         keeper = Keeper(index, self._folder, metrics, ledger=ledger)
         keeper.start()
         stack.callback(keeper.stop, _FINISH_S)
+        rate_hz = settings.media.clock_rate_hz
+        repair_one, look = partial(repair, clock_rate_hz=rate_hz), partial(look_into, clock_rate_hz=rate_hz)
+        unfinished = Unfinished(found.later, keeper, repair_one, look)
+        unfinished.start()
+        stack.callback(unfinished.stop)
 
         ended: dict[Recording, EndedCall] = {}
 

@@ -63,12 +63,14 @@ class EndedCall:
             again after it raised StorageError or OSError.
         manifest_of: makes the manifest of what `commit` returned; given exactly when `commit` is.
         ended_monotonic: `time.monotonic()` at the end of the call.
+        recovered: an earlier process's call, whose CDR the index may have already.
     """
 
     cdr: Mapping[str, Any]
     commit: Callable[[], WrittenFile] | None
     manifest_of: Callable[[WrittenFile], Manifest] | None
     ended_monotonic: float
+    recovered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class _Entry:
     manifest: Manifest | None
     ended_monotonic: float
     on_disk: bool
+    recovered: bool = False
 
 
 class Keeper:
@@ -223,14 +226,15 @@ class Keeper:
             if _is_the_disks(error) and not self._draining.is_set():
                 raise
             on_disk = False
-        self._metrics.recordings.labels("kept").inc()
+        self._metrics.recordings.labels("recovered" if call.recovered else "kept").inc()
         self._metrics.recorded.inc(manifest.duration_s)
-        return _Entry(call.cdr, manifest, call.ended_monotonic, on_disk=on_disk)
+        return _Entry(call.cdr, manifest, call.ended_monotonic, on_disk, call.recovered)
 
     def _failed(self, call: EndedCall) -> _Entry:
         # Its .part is still there: the next start makes a recording of it, under the same dialogId and time.
         self._metrics.recordings.labels("failed").inc()
-        return _Entry({**call.cdr, "recorded": False, "file": None}, None, call.ended_monotonic, on_disk=False)
+        cdr = {**call.cdr, "recorded": False, "file": None}
+        return _Entry(cdr, None, call.ended_monotonic, on_disk=False, recovered=call.recovered)
 
     def _manifest(self, call: EndedCall, file: WrittenFile) -> Manifest:
         cdr = json.loads(json.dumps(dict(call.cdr), default=str))
@@ -315,7 +319,7 @@ class Keeper:
         """Write `batch`, the head of `_waiting`, and drop it from there. Raises StorageError; then the rest is left."""
         try:
             ledger_head = self._ledger.head if self._ledger is not None else None
-            self._index.add_calls([(entry.cdr, entry.manifest) for entry in batch], ledger_head)
+            self._index.add_calls([(self._lacking(entry), entry.manifest) for entry in batch], ledger_head)
         except EntryError as error:
             if len(batch) > 1:
                 for entry in batch:
@@ -332,6 +336,11 @@ class Keeper:
             self._alarmed = self._alarmed and self._depth > self._alarm_depth // 2
             self._metrics.finish_queue.set(self._depth)
             self._state.notify_all()
+
+    def _lacking(self, entry: _Entry) -> Mapping[str, Any] | None:
+        """The CDR, unless the index has it."""
+        known = entry.recovered and self._index.has_cdr(str(entry.cdr["id"]), int(entry.cdr["time"]))
+        return None if known else entry.cdr
 
     def _give_up(self, entry: _Entry, error: EntryError) -> None:
         """Log an entry that the index will never take; its CDR still goes in if it was the recording that could not."""

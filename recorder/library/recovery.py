@@ -111,7 +111,7 @@ def recovered_manifest(
         ended_ms=ended_ms,
         parties=Parties(calling=tags.calling or None, called=tags.called or None),
         recovered=True,
-        cdr=dict(cdr) if cdr is not None else _cdr_of(name, audio, tags, ended_ms, duration_s),
+        cdr=dict(cdr) if cdr is not None else recovered_cdr(name, audio, tags, ended_ms, duration_s),
     )
 
 
@@ -298,7 +298,10 @@ def _take_in_spills(folder: Path, index: Index, report: ReindexReport) -> None:
             path.unlink(missing_ok=True)
 
 
-def _cdr_of(name: RecordingName, audio: AudioFormat, tags: Tags, ended_ms: int, duration_s: float) -> dict[str, Any]:
+def recovered_cdr(
+    name: RecordingName, audio: AudioFormat, tags: Tags, ended_ms: int, duration_s: float
+) -> dict[str, Any]:
+    """Make the CDR of a call whose recording is all that is known of it."""
     return {
         "id": name.dialog_id,
         "time": name.dialog_timestamp_ms,
