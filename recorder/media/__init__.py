@@ -4,6 +4,6 @@
           ├ timeline (aligned blocks) -> redactions (zeros) -> mixer (mono) -> part file -> commit -> `….wav`
     tap b ┘
 
-`writer.Writer` pumps each `recording.Recording`; positions are samples of the bridge clock everywhere. Nothing here
+`writer.Writer` pumps each `recording.Recording`; positions are samples of the media clock everywhere. Nothing here
 knows how the legs are joined: a source is anything that fits `source.SampleSource`.
 """

@@ -44,9 +44,9 @@ class Recording:
 
     Args:
         path: the final name; its ending is that of `file_format`.
-        clock_rate_hz: of the bridge, and so of the file.
+        clock_rate_hz: samples a second, of the file and of all positions.
         a, b: the legs' sources; None for a leg without media. A source is given to a recording once.
-        origin: position on the bridge clock of the file's first sample; None: the first that either source has.
+        origin: position on the media clock of the file's first sample; None: the first that either source has.
         guard_before_samples: how far a redaction reaches back; so much is held back.
         guard_after_samples: how far a redaction reaches past its end.
         remove_digits: whether the tones of keys (DTMF) are taken out.
@@ -99,7 +99,7 @@ class Recording:
 
     @property
     def origin(self) -> int | None:
-        """Position on the bridge clock of the file's first sample; None as long as it is not decided."""
+        """Position on the media clock of the file's first sample; None as long as it is not decided."""
         return self._timeline.origin
 
     @property
@@ -190,7 +190,7 @@ class Recording:
         self._timeline.replace(leg, source)
 
     def hold(self, position: int, held: bool) -> None:
-        """From this position of the bridge clock on the call is on hold, or no longer: then a leg may be silent."""
+        """From this position of the media clock on the call is on hold, or no longer: then a leg may be silent."""
         self._gaps.hold(max(0, position - (self.origin or position)), held)
 
     def pump(self) -> int:
@@ -212,7 +212,7 @@ class Recording:
         """End the recording: it covers [origin, end_position) exactly. Idempotent.
 
         Args:
-            end_position: of the bridge clock; None: as far as the leg that is ahead has come. What the sources did not
+            end_position: of the media clock; None: as far as the leg that is ahead has come. What the sources did not
                 reach is silence, what is beyond is cut off.
         """
         if self.finished:

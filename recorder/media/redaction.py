@@ -22,7 +22,7 @@ Mode = Literal["mute", "pause", "tone"]
 
 @dataclass(frozen=True, slots=True)
 class Redaction:
-    """One step that was silenced. Positions are in samples of the bridge clock.
+    """One step that was silenced. Positions are in samples of the media clock.
 
     `began` and `ended` are when it was asked for; `start` and `end` are what is silent, guards included. Both `ended`
     and `end` are None while it is open. `unresumed`: nobody ended it, the recording's end did. `who`: the operator's
@@ -167,7 +167,7 @@ class Redactions:
             return tuple(self._entries)
 
     def spans(self) -> list[Span]:
-        """The silent stretches in order, none touching another, on the bridge clock."""
+        """The silent stretches in order, none touching another, on the media clock."""
         merged: list[Span] = []
         for entry in sorted(self.entries(), key=lambda entry: entry.start):
             last = merged[-1] if merged else None

@@ -1,4 +1,4 @@
-"""What a recording reads from: one leg's samples on the bridge clock, as the native tap gives them."""
+"""What a recording reads from: one leg's samples on the media clock, as the native tap gives them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Cause = Literal[
 
 
 class SampleSource(Protocol):
-    """One leg's audio. All positions are in samples of the bridge clock, which both legs share.
+    """One leg's audio. All positions are in samples of the media clock, which both legs share.
 
     One thread reads (the writer's); the properties may be read from any thread. A source that has been replaced stays
     readable: what it still holds is read once more, then the source is let go.

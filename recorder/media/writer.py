@@ -31,7 +31,7 @@ class _Begin:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """End a recording at a position of the bridge clock; None: as far as it has come."""
+    """End a recording at a position of the media clock; None: as far as it has come."""
 
     recording: Recording
     position: int | None
@@ -96,7 +96,7 @@ class Writer:
         self.disk.add(recording)  # so that there is a file before there is anything to write
 
     def end(self, recording: Recording, end_position: int | None = None) -> None:
-        """End a recording at `end_position` of the bridge clock (None: as far as it has come), from any thread.
+        """End a recording at `end_position` of the media clock (None: as far as it has come), from any thread.
 
         A recording that is not live any more is left alone: to end twice is to end once.
         """

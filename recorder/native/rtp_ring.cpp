@@ -8,9 +8,10 @@ namespace recorder {
 namespace {
 
 constexpr std::int16_t kQuiet = 256;           // 42 dB below full scale
-constexpr std::size_t kBytesASecond = 16000;   // twice what G.711 takes
+constexpr std::size_t kBytesASecond = 10000;   // G.711 and G.722 take 8000
 constexpr std::size_t kPacketsASecond = 100;
-constexpr std::size_t kSpare = 64;             // packets, for a ring of next to no seconds
+constexpr std::size_t kSparePackets = 64;      // for a ring of next to no seconds
+constexpr std::size_t kSpareBytes = 16000;
 constexpr std::uint8_t kComfortNoise = 13;     // RFC 3389
 constexpr std::int64_t kSlipHz = 8000;         // the clock moves by a sample of this rate at a time
 
@@ -27,8 +28,8 @@ bool is_quiet(const RtpPacket &packet, Codec codec) noexcept {
 
 RtpRing::RtpRing(unsigned rate_hz, std::int64_t origin, std::size_t capacity, std::int64_t hold)
     : rate_hz_(rate_hz), capacity_(static_cast<std::int64_t>(capacity)), hold_(hold),
-      lookahead_(Resampler::longest_delay(rate_hz)), slot_count_(capacity * kPacketsASecond / rate_hz + kSpare),
-      byte_count_(capacity * kBytesASecond / rate_hz + kSpare * kLongestPayload), slots_(new Slot[slot_count_]),
+      lookahead_(Resampler::longest_delay(rate_hz)), slot_count_(capacity * kPacketsASecond / rate_hz + kSparePackets),
+      byte_count_(capacity * kBytesASecond / rate_hz + kSpareBytes), slots_(new Slot[slot_count_]),
       bytes_(new std::uint8_t[byte_count_]), clock_(kNarrow, rate_hz), sequence_(kNarrow, rate_hz),
       losses_(kNarrow, rate_hz), base_(origin), gaps_(rate_hz), origin_(origin), read_to_(origin) {}
 

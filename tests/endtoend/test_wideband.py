@@ -166,6 +166,8 @@ def test_lost_packets_are_silence_of_their_length(bench: Bench, speech: Speech) 
     with RtpPeer(speech.encode(sine(440, 3.0, speech.rate)), speech) as a, RtpPeer(said(PCMU, 1.5), PCMU) as b:
         a.protect = drop
         kept = bench.kept(call_with(bench, "7000", (a, speech), (b, PCMU)))
+    [gap] = [gap for gap in kept.manifest["gaps"] if gap["cause"] == "loss"]
+    assert (gap["leg"], gap["duration_s"]) == ("a", pytest.approx(0.06, abs=0.001))
     assert a.first_sent_s is not None
     hole = round((a.first_sent_s + 1.0 - kept.manifest["answered_ms"] / 1000) * kept.rate)
     around = np.flatnonzero(kept.samples[hole - kept.rate // 5 : hole + kept.rate // 5])
