@@ -6,8 +6,12 @@ samples of 8 kHz from the beginning, so that a test can ask for every sample of 
 
 from __future__ import annotations
 
+import heapq
+import socket
 import struct
-from collections.abc import Collection, Iterable
+import threading
+import time
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -154,3 +158,110 @@ def timeline(sent: Iterable[Sent], length: int) -> Samples:
 def shifted(sent: Iterable[Sent], since: int, by: int) -> list[Sent]:
     """The packets with all that is said from `since` on standing `by` samples later."""
     return [replace(packet, said=packet.said + by) if packet.said >= since else packet for packet in sent]
+
+
+class PacedPeer:
+    """Sends packets at the moments given, in real time from `begin` on, and takes what comes. A context manager.
+
+    It can stand in the place of an `RtpPeer`. Given a `LossyProxy`, it is reached and sends through that.
+    """
+
+    def __init__(self, arrivals: Sequence[tuple[int, Sent]], proxy: LossyProxy | None = None) -> None:
+        self.arrivals = arrivals
+        self.first_sent_s: float | None = None
+        self._proxy = proxy
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        if proxy is not None:
+            proxy.inside = self._socket.getsockname()
+
+    @property
+    def port(self) -> int:
+        """The port to put in the SDP."""
+        return int(self._socket.getsockname()[1]) if self._proxy is None else self._proxy.port
+
+    def begin(self, remote_port: int) -> None:
+        """Begin to send to this port on loopback."""
+        target = ("127.0.0.1", remote_port)
+        if self._proxy is not None:
+            self._proxy.outside = target
+            target = ("127.0.0.1", self._proxy.port)
+        self._thread = threading.Thread(target=self._send, args=(target,), daemon=True)
+        self._thread.start()
+
+    def _send(self, target: tuple[str, int]) -> None:
+        begin = time.monotonic()
+        self.first_sent_s = time.time()
+        for at, packet in self.arrivals:
+            wait = begin + at / RATE - time.monotonic()
+            if wait > 0 and self._stopping.wait(wait):
+                return
+            self._socket.sendto(packet.data, target)
+
+    def __enter__(self) -> PacedPeer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._socket.close()
+
+
+class LossyProxy:
+    """A bad network between a peer and the recorder, both ways: UDP in, some of it out, later, twice, in another order.
+
+    `dropped` are the packets of the peer that went no further. Use as a context manager.
+    """
+
+    def __init__(self, loss: float, duplicates: float, jitter_ms: float, seed: int = 1) -> None:
+        self.inside: tuple[str, int] | None = None  # the peer
+        self.outside: tuple[str, int] | None = None  # the recorder
+        self.dropped: list[bytes] = []
+        self.passed: list[bytes] = []
+        self._loss, self._duplicates, self._jitter_s = loss, duplicates, jitter_ms / 1000
+        self._random = Random(seed)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self._due: list[tuple[float, int, bytes, tuple[str, int]]] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    @property
+    def port(self) -> int:
+        """Where both send to."""
+        return int(self._socket.getsockname()[1])
+
+    def _run(self) -> None:
+        count = 0
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            while self._due and self._due[0][0] <= now:
+                _, _, packet, target = heapq.heappop(self._due)
+                self._socket.sendto(packet, target)
+            self._socket.settimeout(min(0.05, max(0.0005, self._due[0][0] - now)) if self._due else 0.05)
+            try:
+                packet, source = self._socket.recvfrom(2048)
+            except TimeoutError:
+                continue
+            from_peer = source == self.inside
+            target = self.outside if from_peer else self.inside
+            if target is None:
+                continue
+            lost = self._random.random() < self._loss
+            if from_peer:
+                (self.dropped if lost else self.passed).append(packet)
+            for _ in range(0 if lost else 1 + (self._random.random() < self._duplicates)):
+                count += 1
+                heapq.heappush(self._due, (now + self._random.random() * self._jitter_s, count, packet, target))
+
+    def __enter__(self) -> LossyProxy:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+        self._socket.close()
