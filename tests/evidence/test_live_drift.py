@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +11,12 @@ import pytest
 from recorder.loadtest.subject import Subject
 from recorder.loadtest.tones import Codec
 from tests.endtoend.conftest import CHANGES, Bench
-from tests.evidence.sizes import sized
+from tests.evidence.size import FULL, figures
 from tests.peers.rtp import voice_of
 from tests.peers.rtp_stream import Network, PacedPeer, Phone
 from tests.tones import RATE, Samples
 
-_log = logging.getLogger(__name__)
-
-CALL_S = sized(10, 600)
+CALL_S = 600 if FULL else 10
 LIMIT = 20 * RATE // 1000
 PERIOD = RATE
 _TIME = np.arange(RATE // 5) / RATE
@@ -77,7 +74,7 @@ def test_legs_of_a_real_call_do_not_drift_apart(bench: Bench) -> None:
     # The phones did not begin at the same moment; from there on nothing may change.
     apart = found["a"][:count] - found["b"][:count]
     drift = apart - int(np.median(apart[:5]))
-    _log.info(
+    figures.info(
         "%d s for real, +100 and -100 ppm: %.1f ms further apart at the end than at the beginning, %.1f ms at most",
         *(CALL_S, drift[-1] / 8, np.abs(drift).max() / 8),
     )
