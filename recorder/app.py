@@ -89,7 +89,7 @@ def recover(settings: Settings, leave_slow: bool = False) -> Recovery:
     """
     folder = settings.recording.folder
     found = Recovery()
-    signer = keys.signer(settings)
+    signer, storage = keys.signer(settings), keys.storage(settings)
     unfinished = find_unfinished(folder)
     if leave_slow:
         found.later = [part for part in unfinished if takes_long(part)]
@@ -101,12 +101,12 @@ def recover(settings: Settings, leave_slow: bool = False) -> Recovery:
             if part in found.later:
                 continue
             try:
-                written = repair(part, settings.media.clock_rate_hz)
+                written = repair(part, settings.media.clock_rate_hz, storage)
                 manifest_of(part, written).signed(signer).write(folder)
                 found.repaired += 1
             except (RecorderError, ValueError, OSError) as error:
                 found.failed.append(f"{part}: {error}")
-        report = reindex(folder, index, signer=signer)
+        report = reindex(folder, index, signer=signer, storage=storage)
         found.indexed = report.recordings
         found.failed += report.problems
         restore(folder, index)
@@ -170,8 +170,9 @@ class _Recorder:
         keeper = Keeper(index, self._folder, metrics, ledger=ledger)
         keeper.start()
         stack.callback(keeper.stop, _FINISH_S)
-        rate_hz = settings.media.clock_rate_hz
-        repair_one, look = partial(repair, clock_rate_hz=rate_hz), partial(look_into, clock_rate_hz=rate_hz)
+        rate_hz, storage = settings.media.clock_rate_hz, keys.storage(settings)
+        repair_one = partial(repair, clock_rate_hz=rate_hz, storage=storage)
+        look = partial(look_into, clock_rate_hz=rate_hz, storage=storage)
         unfinished = Unfinished(found.later, keeper, repair_one, look)
         unfinished.start()
         stack.callback(unfinished.stop)
@@ -222,7 +223,9 @@ class _Recorder:
         shapes = Shapes(settings.redaction)
         exchange = Exchange(
             Services(
-                settings, endpoint, writer, keeper, metrics, health, transparency, shapes, audit.enter, ended=ended
+                *(settings, endpoint, writer, keeper, metrics, health, transparency, shapes, audit.enter),
+                ended=ended,
+                storage=storage,
             )
         )
         endpoint.start()
@@ -251,6 +254,7 @@ class _Recorder:
             live_calls=live_calls,
             control=Operators(endpoint, exchange),
             audit=audit.enter,
+            storage=keys.storage(settings),
             readiness={
                 "sip": sip_bound,
                 "index": index_check(index),

@@ -5,8 +5,12 @@ Whoever touches audio on disk does it through a `ByteStore`: the `.part`, the en
 
 from __future__ import annotations
 
+import io
 import os
-from typing import Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 
 class ByteStore(Protocol):
@@ -49,8 +53,11 @@ class Storage(Protocol):
     def create(self, descriptor: int) -> ByteStore:
         """The store of a file that has just been made, and is empty. It can be read and written."""
 
-    def open(self, descriptor: int) -> ByteStore:
-        """The store of a file that has content. It can be written if `descriptor` can."""
+    def open(self, descriptor: int, *, finished: bool = True) -> ByteStore:
+        """The store of a file that has content. It can be written if `descriptor` can.
+
+        Not `finished`: whoever wrote it may have died, so that its end may be missing.
+        """
 
 
 class PlainStore:
@@ -99,8 +106,43 @@ class PlainStorage:
     def create(self, descriptor: int) -> PlainStore:
         return PlainStore(descriptor)
 
-    def open(self, descriptor: int) -> PlainStore:
+    def open(self, descriptor: int, *, finished: bool = True) -> PlainStore:  # noqa: ARG002 - it has no end of its own
         return PlainStore(descriptor)
 
 
 PLAIN: Storage = PlainStorage()
+
+
+class StoreReader(io.RawIOBase):
+    """The content of a store as a file to be read, from its start. Closing it leaves the store open."""
+
+    def __init__(self, store: ByteStore) -> None:
+        self._store = store
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._store.size}[whence] + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._store.read_at(self._at, len(buffer))
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
+
+
+@contextmanager
+def reading(path: Path, storage: Storage = PLAIN) -> Iterator[BinaryIO]:
+    """Open the finished file at `path` to read its content. Raises OSError, StorageError."""
+    store = storage.open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+    try:
+        with io.BufferedReader(StoreReader(store), 1 << 16) as file:
+            yield file
+    finally:
+        store.close()

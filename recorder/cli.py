@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,42 @@ def new_signing(path: Path) -> None:
 
     public_path, key_id = make_pair(path)
     click.echo(f"{path}: private key; {public_path}: public key, to check what the private one signs; id {key_id}")
+
+
+@keys.command("new-encryption")
+@click.argument("path", type=_FILE, metavar="FILE")
+@click.option("--id", "key_id", metavar="ID", help="The key's id; by default today's date.")
+def new_encryption(path: Path, key_id: str | None) -> None:
+    """Put a new key for encryption at rest first in FILE, which is made when it is not there.
+
+    Name FILE in recording.encryption.key_file. Whoever loses its keys loses the recordings: keep a copy elsewhere.
+    """
+    from recorder.keyring import add_key
+
+    key_id = key_id or time.strftime("%Y-%m-%d", time.gmtime())
+    add_key(path, key_id)
+    click.echo(f"{path}: key {key_id} is first now, and encrypts what is recorded from the next start on")
+
+
+@keys.command()
+@click.option("--config", "path", type=_FILE, required=True, help="The configuration file of the recorder.")
+def rotate(path: Path) -> None:
+    """Wrap the keys of all encrypted recordings anew, by the first key that is configured; no audio is rewritten.
+
+    It may run beside the recorder, and again after it was interrupted. Recordings that are being made keep their key
+    until the next time. When it ends with exit code 0 and none of those is left, older keys may be taken away.
+    """
+    from recorder import rotation, settings
+
+    sys.exit(rotation.run(settings.load(path)))
+
+
+@main.command()
+@click.argument("name", metavar="NAME")
+@click.option("--config", "config", type=_FILE, required=True, help="The configuration file of the recorder.")
+@click.option("--to", "target", type=_FILE, required=True, help="Where to write the plain audio; never replaced.")
+def decrypt(name: str, config: Path, target: Path) -> None:
+    """Write the plain audio of the recording whose file is called NAME to a file."""
+    from recorder import rotation, settings
+
+    rotation.decrypt(settings.load(config), name, target)

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from recorder import native
+from recorder.byte_store import PLAIN, Storage
 from recorder.calls.actions import (
     AbandonLeg,
     Action,
@@ -99,6 +100,7 @@ class Services:
     shapes: Shapes
     audit: Callable[[AuditEntry], None]
     ended: dict[Recording, EndedCall] = field(default_factory=dict)
+    storage: Storage = PLAIN
 
     def close(self, record: CallDetailRecord, ended_at: float, take: Take | None = None) -> None:
         """Account for a call that is over: in metrics, log and by its record, with its recording if there is one."""
@@ -329,7 +331,7 @@ class Session:
             identity = self.identity
             name = RecordingName(identity.group_id, identity.account_id, self.invite.time_ms, identity.dialog_id)
             parties = Parties(calling=self.invite.calling, called=self.invite.called)
-            self.take = Take(name, self.services.settings, self.decision.account, parties)
+            self.take = Take(name, self.services.settings, self.decision.account, parties, self.services.storage)
         if self.take is not None:
             self.take.attach({side: leg.call_id for side, leg in self._legs.items() if leg.slot >= 0 and not leg.gone})
 

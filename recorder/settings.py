@@ -29,9 +29,10 @@ from recorder import header_names, settings_checks, settings_environment, settin
 from recorder.errors import SettingsError
 from recorder.identifiers import is_valid_name
 from recorder.settings_checks import warnings as warnings
+from recorder.settings_encryption import Encryption
 from recorder.settings_formats import Format
+from recorder.settings_section import FilePath, number
 from recorder.settings_section import Section as _Section
-from recorder.settings_section import number
 
 ENVIRONMENT_PREFIX = settings_environment.PREFIX
 LARGEST_FILE_BYTES = 4 * 1024 * 1024
@@ -163,12 +164,6 @@ def _network(value: object) -> object:
     raise ValueError(f"{value} has bits set behind its mask; write {meant} for the network, or an address without mask")
 
 
-def _path(value: Path) -> Path:
-    if not value.name or not str(value).isprintable():
-        raise ValueError("must be a path such as recordings or /var/lib/recorder/recordings")
-    return value
-
-
 def _printable(value: str) -> str:
     if not re.fullmatch(r"[ -~]{1,64}", value):
         raise ValueError("must be 1 to 64 printable ASCII characters")
@@ -216,7 +211,6 @@ PassedHeader = Annotated[str, AfterValidator(_passed_header)]
 SipUri = Annotated[str, AfterValidator(_sip_uri)]
 Address = Annotated[str, AfterValidator(_address)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
-FilePath = Annotated[Path, AfterValidator(_path)]
 Codec = Literal["PCMU", "PCMA", "G722", "opus", "G729", "GSM"]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -455,6 +449,7 @@ class Recording(_Section):
     disk_floor_mb: Annotated[int, Field(ge=0)] = 512
     when_disk_full: Literal["connect", "refuse"] = "connect"
     signing_key_file: FilePath | None = None
+    encryption: Encryption = Encryption()
 
 
 class ControlHeader(_Section):
@@ -601,6 +596,10 @@ def _with_absolute_paths(settings: Settings, base: Path) -> tuple[Settings | Non
     if recording.signing_key_file is not None:
         key_file = absolute(recording.signing_key_file, "recording", "signing_key_file")
         recording = recording.model_copy(update={"signing_key_file": key_file})
+    if recording.encryption.key_file is not None:
+        key_file = absolute(recording.encryption.key_file, "recording", "encryption", "key_file")
+        encryption = recording.encryption.model_copy(update={"key_file": key_file})
+        recording = recording.model_copy(update={"encryption": encryption})
     if library.index is not None:
         library = library.model_copy(update={"index": absolute(library.index, "library", "index")})
     tls = settings.sip.tls

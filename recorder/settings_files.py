@@ -7,9 +7,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from recorder import keys
 from recorder.errors import KeyMaterialError
 from recorder.settings import Credentials, Digest, Settings, Tls
-from recorder.signing import Signer
 
 
 def problems(settings: Settings) -> list[str]:
@@ -38,17 +38,23 @@ def warnings(settings: Settings) -> list[str]:
 
 def _of_keys(settings: Settings) -> list[str]:
     found = []
-    if (path := settings.recording.signing_key_file) is not None:
+    if settings.recording.signing_key_file is not None:
         try:
-            Signer.load(path)
+            keys.signer(settings)
         except KeyMaterialError as error:
             found.append(f"recording.signing_key_file: {error}")
+    try:
+        keys.keyring(settings)
+    except KeyMaterialError as error:
+        found.append(f"recording.encryption: {str(error).removeprefix('recording.encryption.')}")
     return found
 
 
 def _secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
     if (path := settings.recording.signing_key_file) is not None:
         yield "recording.signing_key_file", path
+    if (path := settings.recording.encryption.key_file) is not None:
+        yield "recording.encryption.key_file", path
 
 
 def password(credentials: Credentials | Digest) -> str:

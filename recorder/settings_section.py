@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from recorder import settings_schema
+
+
+def _path(value: Path) -> Path:
+    if not value.name or not str(value).isprintable():
+        raise ValueError("must be a path such as recordings or /var/lib/recorder/recordings")
+    return value
+
+
+FilePath = Annotated[Path, AfterValidator(_path)]
 
 
 class Section(BaseModel):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from recorder import native
+from recorder.byte_store import PLAIN, Storage
 from recorder.calls.events import Side
 from recorder.calls.recording_control import OpenStep
 from recorder.file_format import FileFormat
@@ -30,6 +31,7 @@ from recorder.library.manifest import (
     WrittenFile,
 )
 from recorder.media.recording import Recording
+from recorder.sealed_store import is_sealed
 from recorder.settings import Account, AccountRedaction, Settings
 from recorder.tags import Tags
 
@@ -49,6 +51,7 @@ class Take:
         settings: of the recorder.
         account: whose call it is; None: nobody's, so all that an account may set is at its default.
         parties: who began the call.
+        storage: how its file is laid out.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Take:
         settings: Settings,
         account: Account | None = None,
         parties: Parties = Parties(),  # noqa: B008 - immutable
+        storage: Storage = PLAIN,
     ) -> None:
         guards, redaction = settings.redaction, account.redaction if account is not None else AccountRedaction()
         before_ms = guards.guard_before_ms if redaction.guard_before_ms is None else redaction.guard_before_ms
@@ -68,6 +72,7 @@ class Take:
         self.end_position: int | None = None
         self._account = account
         self._parties = parties
+        self._storage = storage
         self._folder = settings.recording.folder
         self._guards_ms = before_ms, after_ms
         self._redaction_mode = redaction.mode
@@ -123,6 +128,7 @@ class Take:
             tolerance_samples=round(self._rate * TOLERANCE_S),
             file_format=self._format,
             tags=tags,
+            storage=self._storage,
         )
         steps = list(steps)
         self._muted = bool(steps)
@@ -215,6 +221,7 @@ class Take:
             samples=written.samples,
             bytes=written.bytes,
             sha256=written.sha256,
+            encrypted=is_sealed(written.path),
             started_ms=cdr["time"],
             answered_ms=cdr["answered_ms"],
             ended_ms=cdr["ended_ms"],

@@ -708,4 +708,5 @@ def test_the_example_explains_every_key_and_names_its_true_default() -> None:
     )
     assert given["log"] == plain(Settings().log)
     assert given["redaction"] | {"header": None, "info_package": None} == plain(Settings().redaction)
-    assert given["recording"] | {"signing_key_file": None} == plain(Settings().recording)
+    no_keys = {"signing_key_file": None, "encryption": {"key_file": None, "key": None}}
+    assert given["recording"] | no_keys == plain(Settings().recording)

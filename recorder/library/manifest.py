@@ -230,6 +230,7 @@ class Manifest(_Part):
     dropped_samples: Count = 0
     recovered: bool = False
     cdr: dict[str, Any] | None = None
+    encrypted: bool = False
     signature: Signature | None = None
 
     @model_validator(mode="after")

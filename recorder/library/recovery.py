@@ -8,7 +8,6 @@ The next start, before any call, does in this order (a composition root joins th
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import soundfile
 import structlog
 
+from recorder.byte_store import PLAIN, Storage, reading
 from recorder.errors import StorageError
 from recorder.file_format import SUFFIXES, Container, suffix_of
 from recorder.identifiers import RecordingName
@@ -38,6 +38,7 @@ from recorder.library.manifest import (
     manifest_path,
 )
 from recorder.library.spill import find_spills, read_spill
+from recorder.sealed_store import fingerprint, is_sealed
 from recorder.signing import Signer
 from recorder.tags import Tags
 
@@ -111,24 +112,26 @@ def recovered_manifest(
         ended_ms=ended_ms,
         parties=Parties(calling=tags.calling or None, called=tags.called or None),
         recovered=True,
+        encrypted=is_sealed(file.path),
         cdr=dict(cdr) if cdr is not None else recovered_cdr(name, audio, tags, ended_ms, duration_s),
     )
 
 
-def manifest_from_audio(path: Path) -> Manifest:
+def manifest_from_audio(path: Path, storage: Storage = PLAIN) -> Manifest:
     """Make a manifest from a finished recording that has none. Reads the whole file. Raises StorageError."""
     try:
         name = recording_name(path)
-        audio, samples, tags = _read_header(path)
+        audio, samples, tags = _read_header(path, storage)
         with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            size = os.fstat(file.fileno()).st_size
+            size, sha256 = fingerprint(file)
     except (OSError, ValueError) as error:
         raise StorageError(f"{path}: no manifest can be made of it: {error}") from error
     return recovered_manifest(name, CommittedFile(path, samples, size, sha256), audio, tags=tags)
 
 
-def reindex(folder: Path, index: Index, settled_s: float = 0, signer: Signer | None = None) -> ReindexReport:
+def reindex(
+    folder: Path, index: Index, settled_s: float = 0, signer: Signer | None = None, storage: Storage = PLAIN
+) -> ReindexReport:
     """Enter in the index every recording in `folder` that it lacks, with its CDR and its usage entry.
 
     Makes the manifest of a recording that has none first (signed, with a `signer`), and takes in the CDRs that an
@@ -154,7 +157,7 @@ def reindex(folder: Path, index: Index, settled_s: float = 0, signer: Signer | N
         try:
             if path.stat().st_mtime_ns > before_ns:
                 continue
-            manifest = _checked(path) if has_manifest else _made(path, folder, report, signer)
+            manifest = _checked(path) if has_manifest else _made(path, folder, report, signer, storage)
         except (StorageError, OSError) as error:
             _note(report, str(error))
             continue
@@ -168,10 +171,10 @@ def reindex(folder: Path, index: Index, settled_s: float = 0, signer: Signer | N
     return report
 
 
-def _read_header(path: Path) -> tuple[AudioFormat, int, Tags]:
+def _read_header(path: Path, storage: Storage = PLAIN) -> tuple[AudioFormat, int, Tags]:
     """What a file says of itself: its format, how many samples of one channel it has, its tags."""
     try:
-        with soundfile.SoundFile(str(path)) as sound:
+        with reading(path, storage) as file, soundfile.SoundFile(file) as sound:
             container = _CONTAINERS.get(sound.format)
             if container is None:
                 raise StorageError(f"{path}: no manifest can be made of it: a recording is no {sound.format} file")
@@ -231,8 +234,8 @@ def _checked(path: Path) -> Manifest:
     return manifest
 
 
-def _made(path: Path, folder: Path, report: ReindexReport, signer: Signer | None) -> Manifest:
-    manifest = manifest_from_audio(path).signed(signer)
+def _made(path: Path, folder: Path, report: ReindexReport, signer: Signer | None, storage: Storage) -> Manifest:
+    manifest = manifest_from_audio(path, storage).signed(signer)
     manifest.write(folder)
     report.manifests += 1
     return manifest

@@ -34,6 +34,7 @@ from recorder.library.ledger import (
 )
 from recorder.library.manifest import MANIFEST_SUFFIX, Manifest, manifest_name
 from recorder.library.recovery import recording_name
+from recorder.sealed_store import fingerprint
 from recorder.signing import PublicKeys
 
 Kind = Literal["removed", "changed", "swapped", "added", "manifest", "ledger", "index", "unknown"]
@@ -42,7 +43,6 @@ Fingerprint = tuple[int, str]
 
 UNSETTLED_S = 60.0
 """A recording that is younger may be on its way into ledger and index, where a recorder runs."""
-_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,14 +368,12 @@ class _Check:
         return False
 
     def _fingerprint(self, name: str) -> Fingerprint:
-        digest, size = hashlib.sha256(), 0
+        def count(read: int) -> None:
+            self._report.done_bytes += read
+            self._progress(self._report)
+
         with (self._folder / name).open("rb") as file:
-            while block := file.read(_READ_BYTES):
-                digest.update(block)
-                size += len(block)
-                self._report.done_bytes += len(block)
-                self._progress(self._report)
-        return size, digest.hexdigest()
+            return fingerprint(file, count)
 
     def _may_be_outside(self, manifest: Manifest | None, row: Fingerprint | None) -> bool:
         """Whether a recording that is not in the ledger is one of ours all the same."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recorder.byte_store import PLAIN, Storage
 from recorder.file_format import FileFormat, split_name
 from recorder.identifiers import RecordingName
 from recorder.loadtest.subject import Api
 from recorder.loadtest.traffic import CallSeen
 from recorder.loadtest.verify import Expected, Silence, Verdict, verify_file
+from recorder.sealed_store import fingerprint
 
 # What the clocks of SIPp and of the recording may differ by, on top of the guards.
 _SLACK_S = 0.060
@@ -82,12 +83,13 @@ def audit(
     api: Api | None = None,
     strict: bool = False,
     file_format: FileFormat = FileFormat(),  # noqa: B008 - immutable
+    storage: Storage = PLAIN,
 ) -> Audit:
     """Check the recordings in `folder` of all `calls`; with `api`, also that its index knows each of them."""
     manifests = _read_manifests(folder)
 
     def examine(call: CallSeen) -> Finding:
-        return _examine(folder, call, manifests, expectation(call, guards, strict), file_format)
+        return _examine(folder, call, manifests, expectation(call, guards, strict), file_format, storage)
 
     with ThreadPoolExecutor(_READERS) as readers:
         findings = list(readers.map(examine, calls))
@@ -133,6 +135,7 @@ def _examine(
     manifests: Mapping[str, list[tuple[Path, dict[str, Any]]]],
     expected: Expected,
     file_format: FileFormat,
+    storage: Storage,
 ) -> Finding:
     finding = Finding(call.called, call.dialog_id, call.sensitive)
     if call.answered is None:
@@ -159,7 +162,7 @@ def _examine(
     _check_manifest(path, manifest, call, finding)
     recording = path.parent / finding.file
     if recording.exists():
-        finding.verdict = verify_file(recording, expected, file_format)
+        finding.verdict = verify_file(recording, expected, file_format, storage)
         finding.faults += finding.verdict.faults
     return finding
 
@@ -175,11 +178,12 @@ def _check_manifest(path: Path, manifest: Mapping[str, Any], call: CallSeen, fin
     if not recording.exists():
         faults.append("missing: the manifest is there, the recording is not")
         return
-    content = recording.read_bytes()
-    if hashlib.sha256(content).hexdigest() != manifest.get("sha256"):
+    with recording.open("rb") as file:
+        size, sha256 = fingerprint(file)
+    if sha256 != manifest.get("sha256"):
         faults.append("manifest: its sha256 is not that of the file")
-    if len(content) != manifest.get("bytes"):
-        faults.append(f"manifest: it says {manifest.get('bytes')} bytes, the file has {len(content)}")
+    if size != manifest.get("bytes"):
+        faults.append(f"manifest: it says {manifest.get('bytes')} bytes, the file has {size}")
     redactions = len(manifest.get("redactions", ()))
     if redactions != int(call.sensitive):
         faults.append(f"manifest: {redactions} redactions instead of {int(call.sensitive)}")

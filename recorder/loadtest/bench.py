@@ -12,6 +12,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from recorder.byte_store import PLAIN, Storage
 from recorder.errors import StartError
 from recorder.file_format import FileFormat
 from recorder.loadtest import floor, report
@@ -81,7 +82,7 @@ def phases_of(options: Options) -> list[Phase]:
 
 def _with_own_recorder(options: Options, folder: Path, results: Results, console: Console) -> None:
     phases = phases_of(options)
-    changes, guards = _taken_over(options.config)
+    changes, guards, storage = _taken_over(options.config)
     changes["accounts"] = [_account(options.file_format)]
     subject = Subject(folder, max(phase.concurrent for phase in phases) + 10, changes)
     try:
@@ -91,7 +92,7 @@ def _with_own_recorder(options: Options, folder: Path, results: Results, console
             for phase in phases:
                 traffic = _drive(phase, options, subject.sip_address, subject.application_port, folder, console)
                 _await_recordings(subject.recordings, traffic, results)
-                _judge(traffic, subject.recordings, guards, subject, sampler, results)
+                _judge(traffic, subject.recordings, guards, subject, sampler, results, storage)
             time.sleep(0.5)
         results.cost = Cost.of(results.phases, sampler, idle)
         results.metrics = {name: v for name, v in subject.api.metrics().items() if name.startswith("recorder_")}
@@ -164,17 +165,17 @@ def _await_recordings(folder: Path, traffic: Traffic, results: Results) -> None:
 
 
 def _judge(
-    traffic: Traffic, folder: Path, guards: Guards, subject: Subject | None, sampler: Sampler | None, results: Results
+    traffic: Traffic,
+    folder: Path,
+    guards: Guards,
+    subject: Subject | None,
+    sampler: Sampler | None,
+    results: Results,
+    storage: Storage = PLAIN,
 ) -> None:
     start = time.monotonic()
-    found = audit(
-        folder,
-        traffic.calls.values(),
-        guards,
-        subject.api if subject is not None else None,
-        results.options.strict,
-        results.options.file_format,
-    )
+    api, given = subject.api if subject is not None else None, results.options
+    found = audit(folder, traffic.calls.values(), guards, api, given.strict, given.file_format, storage)
     results.phases.append(PhaseResult.of(traffic, found, time.monotonic() - start, sampler))
     results.faults += found.faults()
 
@@ -239,10 +240,11 @@ def _idle() -> tuple[float, float]:
     return start, time.time()
 
 
-def _taken_over(config: Path | None) -> tuple[Tree, Guards]:
+def _taken_over(config: Path | None) -> tuple[Tree, Guards, Storage]:
     """What of the user's configuration the recorder is started with: all that is not an address or a rule."""
     if config is None:
-        return {}, Guards()
+        return {}, Guards(), PLAIN
+    from recorder import keys as key_files
     from recorder import settings
 
     loaded = settings.load(config)
@@ -252,5 +254,11 @@ def _taken_over(config: Path | None) -> tuple[Tree, Guards]:
                           ("recording", ("folder",)), ("log", ("format",))):  # fmt: skip
         if isinstance(kept.get(section), dict):
             kept[section] = {key: value for key, value in kept[section].items() if key not in keys}
+    recording = loaded.recording
+    if recording.signing_key_file is not None:  # its path was relative to the user's configuration
+        kept["recording"]["signing_key_file"] = str(recording.signing_key_file)
+    if recording.encryption.key_file is not None:
+        kept["recording"]["encryption"]["key_file"] = str(recording.encryption.key_file)
     redaction = loaded.redaction
-    return kept, Guards(redaction.guard_before_ms / 1000, redaction.guard_after_ms / 1000)
+    guards = Guards(redaction.guard_before_ms / 1000, redaction.guard_after_ms / 1000)
+    return kept, guards, key_files.storage(loaded)

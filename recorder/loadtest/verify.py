@@ -24,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from recorder.byte_store import PLAIN, Storage, reading
+from recorder.errors import StorageError
 from recorder.file_format import FileFormat
 from recorder.loadtest.tones import APPLICATION, CALLER, SAMPLE_RATE_HZ, Samples, Voice
 
@@ -120,18 +122,23 @@ class Verdict:
         return self.application_start_s - self.caller_start_s
 
 
-def verify_file(path: Path, expected: Expected, file_format: FileFormat = FileFormat()) -> Verdict:  # noqa: B008
+def verify_file(
+    path: Path,
+    expected: Expected,
+    file_format: FileFormat = FileFormat(),  # noqa: B008 - immutable
+    storage: Storage = PLAIN,
+) -> Verdict:
     """Judge the file at `path`. Never raises for what is wrong with it: that is a fault, too."""
     container, subtype, residue, ringing_s = _KINDS[file_format.encoding]
     try:
-        info = soundfile.info(path)
-        found = (info.samplerate, info.channels, info.format, info.subtype)
-        wanted = (SAMPLE_RATE_HZ, file_format.channels, container, subtype)
-        if found != wanted:
-            instead = " instead of ".join("{} Hz, {} channels, {}, {}".format(*one) for one in (found, wanted))
-            return Verdict([f"format: {instead}"])
-        samples, _ = soundfile.read(path, dtype="int16", always_2d=True)
-    except (OSError, soundfile.LibsndfileError) as error:
+        with reading(path, storage) as file, soundfile.SoundFile(file) as sound:
+            found = (sound.samplerate, sound.channels, sound.format, sound.subtype)
+            wanted = (SAMPLE_RATE_HZ, file_format.channels, container, subtype)
+            if found != wanted:
+                instead = " instead of ".join("{} Hz, {} channels, {}, {}".format(*one) for one in (found, wanted))
+                return Verdict([f"format: {instead}"])
+            samples = sound.read(dtype="int16", always_2d=True)
+    except (OSError, StorageError, soundfile.LibsndfileError) as error:
         return Verdict([f"unreadable: {error}"])
     samples[np.abs(samples) <= residue] = 0
     silences = [replace(one, must=(one.must[0] + ringing_s, one.must[1] - ringing_s)) for one in expected.silences]

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from recorder.file_format import SUFFIXES, FileFormat
 from recorder.media.encoder import Described, describe, encode, encoded_samples
 from recorder.media.source import Samples
 from recorder.media.wav_header import HEADER_BYTES, PCM, WavHeader
+from recorder.sealed_store import fingerprint
 from recorder.tags import Tags
 
 PART_SUFFIX = ".part"
@@ -41,7 +41,7 @@ _ERASE_BYTES = 1 << 16
 class WrittenFile:
     """A finished recording: durable, under its final name.
 
-    `samples` are of one channel; `bytes` and `sha256` are of the file as it is on the disk.
+    `samples` are of one channel; `bytes` and `sha256` are of the file as it is on the disk (see `sealed_store`).
     """
 
     path: Path
@@ -132,7 +132,7 @@ class PartFile:
         part = part_path(final_path)
         header = _header_of(clock_rate_hz, file_format, tags)
         try:
-            store = storage.open(_open(part))
+            store = storage.open(_open(part), finished=False)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -260,7 +260,7 @@ def repair(part: Path, clock_rate_hz: int = 8000, storage: Storage = PLAIN) -> W
     """
     final = final_path(part)
     try:
-        store = storage.open(_open(part))
+        store = storage.open(_open(part), finished=False)
     except OSError as error:
         raise _refused(part, "cannot be opened", error) from error
     try:
@@ -278,7 +278,7 @@ def repair(part: Path, clock_rate_hz: int = 8000, storage: Storage = PLAIN) -> W
 def look_into(part: Path, clock_rate_hz: int = 8000, storage: Storage = PLAIN) -> Described:
     """What a `.part` whose process died will become, without touching it. Raises StorageError as `repair` does."""
     try:
-        store = storage.open(os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        store = storage.open(os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), finished=False)
         try:
             header = _read_header(store, clock_rate_hz)
             samples = max(0, store.size - header.header_bytes) // header.frame_bytes
@@ -364,13 +364,13 @@ def _finish(store: ByteStore, header: WavHeader, part: Path, file_format: FileFo
         header = replace(header, data_bytes=samples * header.frame_bytes)
         if file_format.encoding == "pcm16":
             store.sync()
-            sha256, size = _checksum(store.descriptor)
+            size, sha256 = _fingerprint(store.descriptor)
             _rename(store.descriptor, part, final)
         else:
             samples = _encode(store, header, part, file_format, storage)
             descriptor = os.open(final, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                sha256, size = _checksum(descriptor)
+                size, sha256 = _fingerprint(descriptor)
             finally:
                 os.close(descriptor)
         _sync_folder(final.parent)
@@ -428,12 +428,9 @@ def _bring_up_to_date(store: ByteStore, header: WavHeader) -> int:
     return samples
 
 
-def _checksum(descriptor: int) -> tuple[str, int]:
-    """SHA-256 and size of a file."""
+def _fingerprint(descriptor: int) -> tuple[int, str]:
     with open(descriptor, "rb", closefd=False) as file:
-        file.seek(0)
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return sha256, os.fstat(descriptor).st_size
+        return fingerprint(file)
 
 
 def _rename(descriptor: int, part: Path, final: Path) -> None:

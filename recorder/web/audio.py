@@ -10,13 +10,13 @@ import asyncio
 import os
 import stat
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import structlog
 from aiohttp import web
 
+from recorder.byte_store import ByteStore, PlainStore, Storage
 from recorder.errors import NotFoundError, StorageError
 from recorder.file_format import CONTENT_TYPES, split_name
 from recorder.identifiers import RecordingName
@@ -33,6 +33,7 @@ from recorder.web.services import SERVICES
 
 _log = structlog.get_logger()
 
+_PIECE_BYTES = 1 << 18
 PLAYBACKS: web.AppKey[Playbacks] = web.AppKey("playbacks", Playbacks)
 
 
@@ -49,28 +50,27 @@ async def get_audio(request: web.Request, caller: Caller) -> web.StreamResponse:
     }
     if _not_modified(request, entry.sha256):
         return web.Response(status=304, headers=headers)
-    part: ByteRange | None = None
-    if request.method == "GET":
-        part = requested_range(
-            request.headers.get("Range"), request.headers.get("If-Range"), headers["ETag"], entry.bytes
-        )
-    wanted = part or ByteRange(0, entry.bytes)
-    response = web.StreamResponse(status=206 if part else 200, headers=headers)
-    response.content_type = content_type
-    response.content_length = wanted.count
-    if part:
-        response.headers["Content-Range"] = part.content_range(entry.bytes)
-
-    file = await asyncio.to_thread(_open, request.app[SERVICES].folder / name, entry)
+    services = request.app[SERVICES]
+    store = await asyncio.to_thread(_open, services.folder / name, entry, services.storage)
     # Closed here, not in a thread: nothing waits for it, and a cancelled request closes it too.
-    with file:
+    with closing(store):
+        size = store.size
+        part: ByteRange | None = None
+        if request.method == "GET":
+            part = requested_range(request.headers.get("Range"), request.headers.get("If-Range"), headers["ETag"], size)
+        wanted = part or ByteRange(0, size)
+        response = web.StreamResponse(status=206 if part else 200, headers=headers)
+        response.content_type = content_type
+        response.content_length = wanted.count
+        if part:
+            response.headers["Content-Range"] = part.content_range(size)
         if request.method == "GET":
             await _meter(request, caller, entry, wanted)
         with suppress(ConnectionError):
             # The client may leave at any time; aiohttp sees to the rest.
             await response.prepare(request)
             if request.method == "GET":
-                await _send(request, file, wanted)
+                await _send(request, response, store, wanted)
             await response.write_eof()
     return response
 
@@ -96,18 +96,21 @@ def _checked_name(entry: RecordingEntry) -> tuple[str, str]:
     return name, CONTENT_TYPES[suffix]
 
 
-def _open(path: Path, entry: RecordingEntry) -> BinaryIO:
+def _open(path: Path, entry: RecordingEntry, storage: Storage) -> ByteStore:
     try:
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise NotFoundError(f"the file of this recording is gone: {entry.file_name}") from error
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
-    status = os.fstat(file.fileno())
+    status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size != entry.bytes:
-        file.close()
+        os.close(descriptor)
         raise StorageError(f"{path}: is not the {entry.bytes} bytes that were recorded; restore the file")
-    return file
+    try:
+        return storage.open(descriptor)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 async def _meter(request: web.Request, caller: Caller, entry: RecordingEntry, wanted: ByteRange) -> None:
@@ -135,13 +138,16 @@ async def _meter(request: web.Request, caller: Caller, entry: RecordingEntry, wa
     _log.info("recording_accessed", kind="playback", who=caller.name, file=entry.file_name)
 
 
-async def _send(request: web.Request, file: BinaryIO, wanted: ByteRange) -> None:
-    """Let the kernel copy the file to the socket. Once the headers are out, a failure can only end the connection."""
+async def _send(request: web.Request, response: web.StreamResponse, store: ByteStore, wanted: ByteRange) -> None:
+    """Send a part of the content. Once the headers are out, a failure can only end the connection."""
     transport = request.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client is gone")
     try:
-        sent = await asyncio.get_running_loop().sendfile(transport, file, wanted.start, wanted.count)
+        if isinstance(store, PlainStore):
+            sent = await _send_by_kernel(transport, store, wanted)
+        else:
+            sent = await _send_read(response, store, wanted)
     except ConnectionError:
         raise
     except OSError as error:
@@ -150,6 +156,25 @@ async def _send(request: web.Request, file: BinaryIO, wanted: ByteRange) -> None
     if sent != wanted.count:
         transport.abort()
         raise ConnectionResetError("the file could not be sent whole")
+
+
+async def _send_by_kernel(transport: asyncio.WriteTransport, store: PlainStore, wanted: ByteRange) -> int:
+    """Let the kernel copy the file to the socket."""
+    with open(store.descriptor, "rb", closefd=False) as file:  # noqa: ASYNC230  # it is open already
+        return await asyncio.get_running_loop().sendfile(transport, file, wanted.start, wanted.count)
+
+
+async def _send_read(response: web.StreamResponse, store: ByteStore, wanted: ByteRange) -> int:
+    """Read, in a thread, a piece at a time: what is decrypted costs CPU and memory."""
+    sent = 0
+    while sent < wanted.count:
+        step = min(_PIECE_BYTES, wanted.count - sent)
+        content = await asyncio.to_thread(store.read_at, wanted.start + sent, step)
+        if not content:
+            break
+        await response.write(content)
+        sent += len(content)
+    return sent
 
 
 _BINARY = {kind: {"schema": {"type": "string", "contentMediaType": kind}} for kind in CONTENT_TYPES.values()}

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from recorder.byte_store import PLAIN, Storage
 from recorder.calls.recording_control import Control, Operator
 from recorder.library.audit import AuditEntry
 from recorder.library.index import Index
@@ -41,6 +42,7 @@ class Services:
         live_calls: what `GET /api/v1/calls` returns: one JSON-ready mapping a call.
         control: what operators do to live calls.
         audit: takes an entry of the audit over, and does not wait for the disk.
+        storage: how the recordings' files are laid out.
         readiness: what must hold before calls are sent here, by name; a check raises RecorderError to say what fails.
     """
 
@@ -52,6 +54,7 @@ class Services:
     control: CallControl
     audit: Callable[[AuditEntry], None]
     readiness: Mapping[str, ReadinessCheck]
+    storage: Storage = PLAIN
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

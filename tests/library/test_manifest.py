@@ -49,7 +49,7 @@ def test_the_manifest_on_disk_has_the_documented_keys(folder: Path, make_call: C
             "redactions",
             "dropped_samples",
         ),
-        *("recovered", "cdr", "signature", "call_duration_s", "redaction_mode", "joins", "tones_removed"),
+        *("recovered", "cdr", "encrypted", "signature", "call_duration_s", "redaction_mode", "joins", "tones_removed"),
     }
     assert content["format"] == {
         "container": "wav",

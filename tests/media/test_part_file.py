@@ -352,7 +352,7 @@ class SealedStorage:
         os.write(descriptor, b"S" * 64)
         return Sealed(descriptor)
 
-    def open(self, descriptor: int) -> Sealed:
+    def open(self, descriptor: int, *, finished: bool = True) -> Sealed:  # noqa: ARG002
         assert os.pread(descriptor, 64, 0) == b"S" * 64
         return Sealed(descriptor)
 
