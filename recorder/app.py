@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -78,10 +79,13 @@ def run(settings: Settings) -> None:
         asyncio.run(_Recorder(settings).run())
 
 
-def recover(settings: Settings, leave_slow: bool = False) -> Recovery:
+def recover(
+    settings: Settings, leave_slow: bool = False, progress: Callable[[str, int, int], None] = lambda *_: None
+) -> Recovery:
     """Repair what a crash left unfinished, and index what the index does not know.
 
-    `leave_slow`: leave what takes long, and say so in `later`.
+    `leave_slow`: leave what takes long, and say so in `later`. `progress` is told, again and again, what is being done,
+    to how many it is done already, and how many there are.
 
     Raises:
         StorageError: the folder, the ledger or the index cannot be used.
@@ -97,7 +101,8 @@ def recover(settings: Settings, leave_slow: bool = False) -> Recovery:
         contextlib.closing(Index(settings.index_path)) as index,
         contextlib.closing(Ledger(folder, signer, index.ledger_head())) as ledger,
     ):
-        for part in unfinished:
+        for number, part in enumerate(unfinished):
+            progress("repaired", number, len(unfinished))
             if part in found.later:
                 continue
             try:
@@ -106,7 +111,7 @@ def recover(settings: Settings, leave_slow: bool = False) -> Recovery:
                 found.repaired += 1
             except (RecorderError, ValueError, OSError) as error:
                 found.failed.append(f"{part}: {error}")
-        report = reindex(folder, index, signer=signer, storage=storage)
+        report = reindex(folder, index, signer=signer, storage=storage, progress=partial(progress, "looked at"))
         found.indexed = report.recordings
         found.failed += report.problems
         restore(folder, index)

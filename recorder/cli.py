@@ -169,11 +169,21 @@ def token(name: str, role: str, may: tuple[str, ...]) -> None:
 def recover(path: Path) -> None:
     """Repair the recordings that a crash left unfinished, and index what the index does not know.
 
-    The recorder does the same at every start; run this while it is stopped.
+    The recorder does the same at every start; run this while it is stopped. An index that is lost is made anew from the
+    manifests: move what is left of it away first.
     """
     from recorder import app, settings
 
-    found = app.recover(settings.load(path))
+    shown_at = time.monotonic()
+
+    def show(doing: str, done: int, of: int) -> None:
+        """Not for what takes no time."""
+        nonlocal shown_at
+        if time.monotonic() - shown_at >= 1:
+            shown_at = time.monotonic()
+            click.echo(f"{doing} {done} of {of} ({100 * done // max(1, of)} %)", err=True)
+
+    found = app.recover(settings.load(path), progress=show)
     click.echo(f"repaired {found.repaired}, indexed {found.indexed}, failed {len(found.failed)}")
     for line in found.failed:
         click.echo(line, err=True)

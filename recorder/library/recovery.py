@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,13 +130,19 @@ def manifest_from_audio(path: Path, storage: Storage = PLAIN) -> Manifest:
 
 
 def reindex(
-    folder: Path, index: Index, settled_s: float = 0, signer: Signer | None = None, storage: Storage = PLAIN
+    folder: Path,
+    index: Index,
+    settled_s: float = 0,
+    signer: Signer | None = None,
+    storage: Storage = PLAIN,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> ReindexReport:
     """Enter in the index every recording in `folder` that it lacks, with its CDR and its usage entry.
 
     Makes the manifest of a recording that has none first (signed, with a `signer`), and takes in the CDRs that an
     earlier process had to leave behind. One file that cannot be used is a line in the report's `problems`, and the rest
     goes on. Beside a running recorder give `settled_s`: files written to less than so many seconds ago are left to it.
+    `progress` is told, again and again, how many recordings have been looked at, and how many there are.
     Raises StorageError when the folder or the index as a whole cannot be used.
     """
     report = ReindexReport()
@@ -149,7 +155,9 @@ def reindex(
     recordings = [name for name in listed if name.endswith(SUFFIXES) and name.isascii()]
     known = index.known_files(recordings)
     batch: list[IndexEntry] = []
-    for name in recordings:
+    for number, name in enumerate(recordings):
+        if number % _BATCH == 0:
+            progress(number, len(recordings))
         has_manifest = manifest_name(name) in names
         if (has_manifest and name in known) or not _is_ours(name):
             continue
@@ -167,6 +175,7 @@ def reindex(
             _add(index, batch, report)
             batch = []
     _add(index, batch, report)
+    progress(len(recordings), len(recordings))
     _note_missing_audio(names, report)
     return report
 

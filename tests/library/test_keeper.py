@@ -203,6 +203,47 @@ def test_an_index_replaced_by_rubbish_is_waited_for_until_it_is_put_back(
     assert len(index.search(Filters()).entries) == 2
 
 
+@pytest.mark.parametrize("trouble", ["read-only", "deleted", "corrupt", "locked"])
+def test_whatever_is_wrong_with_the_index_files_and_manifests_are_kept_and_entered_when_it_is_back(
+    running: Keeper, index: Index, folder: Path, metrics: Metrics, make_call: CallMaker, trouble: str
+) -> None:
+    first, second, third = make_call(), make_call(), make_call()
+    running.submit(ended(first, folder))
+    assert running.wait_idle(WAIT_S)
+    saved = index.path.with_suffix(".saved")
+    lock = None
+    if trouble == "locked":
+        lock = Lock(index.path)
+        lock.__enter__()
+    else:
+        index.close()
+        index.path.rename(saved)
+    if trouble == "read-only":
+        index.path.symlink_to("/proc/version")  # what even root cannot write
+    elif trouble == "corrupt":
+        index.path.write_bytes(saved.read_bytes()[:100] + b"rubbish " * 2000)
+    elif trouble == "deleted":
+        index.path.mkdir()  # and cannot be made
+    running.submit(ended(second, folder))
+    running.submit(unrecorded(third))
+    until(lambda: sample(metrics, "storage_errors_total", operation="index") >= 2)
+    until(lambda: manifest_path(folder / second.file_name).exists())
+    if lock is not None:
+        lock.release()
+    elif trouble == "deleted":
+        index.path.rmdir()
+        saved.rename(index.path)
+    else:
+        saved.replace(index.path)
+    assert running.wait_idle(WAIT_S)
+    assert {entry.file_name for entry in index.search(Filters()).entries} == {first.file_name, second.file_name}
+    assert {cdr["id"] for cdr in index.search_cdrs(Filters()).entries} == {
+        call.name.dialog_id for call in (first, second, third)
+    }
+    if lock is not None:
+        lock.connection.close()
+
+
 def test_a_commit_that_fails_at_first_is_tried_again(
     running: Keeper, index: Index, folder: Path, metrics: Metrics, make_call: CallMaker
 ) -> None:

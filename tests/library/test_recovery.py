@@ -177,7 +177,9 @@ def test_a_lost_index_is_made_anew_from_the_manifests(folder: Path, tmp_path: Pa
         (folder / call.file_name).write_bytes(b"RIFF")
     index = Index(tmp_path / "new.sqlite")
     try:
-        assert reindex(folder, index).recordings == 450
+        said: list[tuple[int, int]] = []
+        assert reindex(folder, index, progress=lambda done, of: said.append((done, of))).recordings == 450
+        assert said == [(0, 450), (200, 450), (400, 450), (450, 450)]
         assert len(index.search(Filters(), 500).entries) == 450
         assert len(index.search_cdrs(Filters(), 500).entries) == 450
     finally:
