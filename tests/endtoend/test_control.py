@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +32,18 @@ REDACTION = {
 DESK = "desk-token"
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def subject_in(folder: Path) -> Subject:
     """A recorder that knows the configurable shapes, and a token that may control calls."""
-    subject = Subject(tmp_path_factory.mktemp("recorder"), changes={**CHANGES, "redaction": REDACTION})
+    subject = Subject(folder, changes={**CHANGES, "redaction": REDACTION})
     desk = {"name": "desk", "may": ["control"], "sha256": hashlib.sha256(DESK.encode()).hexdigest()}
     subject.configuration["http"]["tokens"].append(desk)
+    return subject
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """One for the whole module; at its end it must leave in peace and have logged no error."""
+    subject = subject_in(tmp_path_factory.mktemp("recorder"))
     with subject:
         yield Bench(subject)
         assert subject.stop() == 0, subject.log_tail()
@@ -441,3 +449,24 @@ def test_a_playback_is_in_the_audit(bench: Bench) -> None:
     assert bench.subject.api.request(f"/api/v1/recordings/{dialog_id}/audio")[0] == 200
     [entry] = audit(bench, dialog_id, 1)
     assert (entry["actor"], entry["who"], entry["action"]) == ("operator", "loadtest", "play")
+
+
+def test_the_audit_outlives_an_index_that_is_held_and_a_crash(tmp_path: Path) -> None:
+    """While the index cannot be written a mute holds as ever; who asked for it is known after a SIGKILL, too."""
+    with subject_in(tmp_path) as subject:
+        bench, desk = Bench(subject), Api("127.0.0.1", subject.http_port, DESK)
+        with LiveCall(bench, tmp_path, "uas-answer", 8) as live:
+            live.wait_until(state="up")
+            with closing(sqlite3.connect(subject.recordings / "index.sqlite", isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                assert ask(desk, live.dialog_id, "mute", step="id")[0] == 200
+                spills = bench.eventually(
+                    lambda: [*subject.recordings.glob("unindexed-*.audit")] or None, "the file", 15
+                )
+                subject.kill()
+                other.execute("ROLLBACK")
+        subject.start()
+        entries = bench.subject.api.get("audit")["entries"][::-1]
+        assert [it["action"] for it in entries] == ["begin", "mute", "begin"]
+        assert (entries[1]["dialog_id"], entries[1]["who"], entries[1]["step"]) == (live.dialog_id, "desk", "id")
+        assert not any(path.exists() for path in spills)
