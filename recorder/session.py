@@ -216,10 +216,10 @@ class Session:
                 self.services.health.call_failed(target, time.monotonic())
             case ProgressLeg(sip_status, phrase, media):
                 if media:
-                    self._legs[Side.A].agree_with(self._legs[Side.B])
+                    self._agree()
                 self._legs[Side.A].progress(sip_status, phrase, media, self._from(Side.B))
             case AnswerLeg():
-                self._legs[Side.A].agree_with(self._legs[Side.B])
+                self._agree()
                 self._legs[Side.A].accept(self._from(Side.B))
             case JoinMedia():
                 self._join()
@@ -270,6 +270,12 @@ class Session:
         dialing = self.services.transparency.dialing(self.invite, self.decision, target, home)
         self._legs[Side.B] = endpoint.dial(self.post, dialing, self._legs[Side.A], direction)
         self._take_in(self._legs[Side.B])
+
+    def _agree(self) -> None:
+        a, b = self._legs[Side.A], self._legs[Side.B]
+        a.agree_with(b)
+        for leg in (a, b):
+            leg.announce(recorded=self.is_enabled)
 
     def _from(self, side: Side) -> Headers:
         """What a leg's far end has just said, as far as it is for the other leg."""
@@ -432,6 +438,7 @@ class Session:
             self.take.change_party(side, self.take.position, facts)
         self._legs[side] = new
         new.side = side
+        new.announce(recorded=self.is_enabled)
         self._take_in(new)
         self._relayed = False
         self._join()

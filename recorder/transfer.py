@@ -247,6 +247,7 @@ class Transfers:
                     staying = self.session.leg(running.story.leaving.other)
                     if running.new is not None and staying is not None:
                         running.new.agree_with(staying)
+                        running.new.announce(recorded=self.session.is_enabled)
                         running.new.accept()
                 case Report(sip_status, phrase, final):
                     if running.subscription is not None and not running.old.gone:

@@ -394,6 +394,9 @@ def asked_direction(call_id: int) -> str | None:
     None before there is any, and when it only answered an offer of ours that asked for less than sendrecv.
     """
 
+def announce_recording(call_id: int, recorded: bool) -> None:
+    """[sip] From now on, in SDP not sent yet, tell a far end that is record-aware whether it is recorded (RFC 7866)."""
+
 def asked_recording(call_id: int) -> bool | None:
     """[sip] Whether the far end's last SDP says that there is to be a recording (RFC 7866): a=record, a=recordpref.
 

@@ -6,6 +6,7 @@
 // INFO handler takes it when it is called. The ring's calls take no pjlib lock and keep it: they are shorter than
 // letting go of it, but where there is more to decode than G.711.
 
+#include "announce.hpp"
 #include "bridge.hpp"
 #include "dialog.hpp"
 #include "digits.hpp"
@@ -318,6 +319,7 @@ void bind_dialog(nb::module_ &m) {
     m.def("install_dialog", &install_dialog, WithoutGil());
     m.def("asked_direction", &asked_direction, "call_id"_a, WithoutGil());
     m.def("asked_recording", &asked_recording, "call_id"_a, WithoutGil());
+    m.def("announce_recording", &announce_recording, "call_id"_a, "recorded"_a, WithoutGil());
     m.def("progress", &progress, "call_id"_a, "code"_a, "phrase"_a, "media"_a, "headers"_a = Headers{}, WithoutGil());
     m.def("reinvite", &reinvite, "call_id"_a, "direction"_a, WithoutGil());
     m.def("take_reinvites", &take_reinvites);

@@ -1,5 +1,6 @@
 #include "offer.hpp"
 
+#include "announce.hpp"
 #include "formats.hpp"
 #include "relay.hpp"
 
@@ -151,6 +152,7 @@ void on_sdp_created(pjsua_call_id call_id, pjmedia_sdp_session *sdp, pj_pool_t *
         return;
     // RFC 5576: what is relayed has the SSRC of the other leg's far end, not the one that pjsua would announce.
     pjmedia_sdp_media_remove_all_attr(media, "ssrc");
+    say_whether_recorded(call_id, pool, *media);
     // Within a call it is the other leg that is followed. The first answer has to wait until there is one.
     const int other = is_call_id(offer_as) ? offer_as : joined_to(call_id);
     const Wishes wishes = is_call_id(other) ? wishes_of(other) : Wishes{};

@@ -192,6 +192,11 @@ class Leg:
         if not self.gone and not other.gone:
             native.answer_like(self.call_id, other.call_id)
 
+    def announce(self, *, recorded: bool) -> None:
+        """From now on tell the far end, if it has said that it understands, whether it is recorded (RFC 7866)."""
+        if not self.gone:
+            native.announce_recording(self.call_id, recorded)
+
     def hang_up(
         self,
         sip_status: int,

@@ -293,6 +293,25 @@ def test_start_refused(bench: Bench) -> None:
     assert bench.cdr(call)["recorded"] is False
 
 
+def test_who_is_record_aware_is_told_that_it_is_recorded(bench: Bench) -> None:
+    """RFC 7866, section 6.1.2: in every SDP from then on, and nobody else."""
+    aware = ("Max-Forwards: 70\nAllow", "Max-Forwards: 70\nSupported: record-aware\nAllow")
+    both = bench.call(
+        "uac-hold",
+        "uas-held",
+        seconds=0.3,
+        caller_plan={"edit": [aware]},
+        application_plan={"edit": [("Allow: INVITE", "Supported: timer, record-aware\nAllow: INVITE")]},
+    )
+    assert [b"a=record:on" in m.body for m in both.caller.received(200) if m.body] == [True] * 3
+    assert [b"a=record:on" in m.body for m in both.application.received("INVITE")] == [False, True, True]
+    for plan in ({"edit": [aware], "called": "200"}, {}):  # a call that is not recorded, a caller that is not aware
+        call = bench.call("uac-call", "uas-answer", seconds=0.1, caller_plan=plan)
+        sdp = [m.body for outcome in (call.caller, call.application) for m in outcome.messages if not m.sent and m.body]
+        assert len(sdp) == 2
+        assert not any(b"a=record" in body for body in sdp)
+
+
 # Operators ------------------------------------------------------------------------------------------------------------
 
 
