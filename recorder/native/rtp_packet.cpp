@@ -52,7 +52,11 @@ int RtpSequence::take(const RtpPacket &packet, std::int64_t arrival) noexcept {
         source.newest = packet.sequence;
         source.newest_timestamp = packet.timestamp;
         source.newest_arrival = arrival;
+        source.span += ahead;
         expected_.fetch_add(static_cast<std::uint64_t>(ahead), std::memory_order_relaxed);
+    } else if (-ahead >= source.span) { // the first packet to come had overtaken it
+        expected_.fetch_add(static_cast<std::uint64_t>(1 - ahead - source.span), std::memory_order_relaxed);
+        source.span = 1 - ahead;
     }
     if (!mark(source, packet.sequence))
         return kAgain;
@@ -62,7 +66,7 @@ int RtpSequence::take(const RtpPacket &packet, std::int64_t arrival) noexcept {
 
 void RtpSequence::restart(const RtpPacket &packet, std::int64_t arrival) noexcept {
     sources_[1] = sources_[0];
-    sources_[0] = {true, packet.ssrc, packet.sequence, packet.timestamp, arrival, {}};
+    sources_[0] = {true, packet.ssrc, packet.sequence, packet.timestamp, arrival, 1, {}};
     mark(sources_[0], packet.sequence);
     expected_.fetch_add(1, std::memory_order_relaxed);
     received_.fetch_add(1, std::memory_order_relaxed);

@@ -51,6 +51,7 @@ class RtpSequence {
         std::uint16_t newest = 0;
         std::uint32_t newest_timestamp = 0;
         std::int64_t newest_arrival = 0;
+        std::int64_t span = 1; // numbers from the oldest to the newest
         std::array<std::uint64_t, kRemembered / 64> seen{}; // a bit for each number, at the number mod kRemembered
     };
 

@@ -87,6 +87,16 @@ def test_jitter_and_duplicates_move_nothing_and_hide_no_loss(jitter_ms: int, reo
     assert [(cause, start) for cause, start, _ in gaps if cause != "loss"] == [("no_rtp", phone.now)]
 
 
+def test_a_first_packet_that_has_overtaken_others_hides_no_loss() -> None:
+    phone = Phone(sequence=2)
+    phone.talk(noise(2))
+    arrivals = later(Network().carry(phone.sent, lost=[40, 41]), 0, 3 * 160, 640)
+    samples, gaps, tap = record(arrivals, phone.now)
+    assert tap.lost == 2
+    assert gaps == [("loss", 40 * 160, 320)]
+    assert np.array_equal(samples, timeline([*phone.sent[:40], *phone.sent[42:]], phone.now))
+
+
 def marked(stretches: list[tuple[int, int]]) -> set[int]:
     """The packets' places of 20 ms that these stretches take."""
     return {at for start, count in stretches for at in range(start, start + count, 160)}
