@@ -81,6 +81,17 @@ def test_hold(bench: Bench, tmp_path: Path, caller: str, application: str, direc
     assert heard(kept, 0.3, begin - 0.1) == (True, True)
     assert not kept.samples[int((begin + 0.3) * kept.rate) : int((end - 0.1) * kept.rate)].any()
     assert heard(kept, end + 0.4, end + 1.0) == (True, True)
+    check_gaps(kept, begin, end)
+
+
+def check_gaps(kept: Kept, begin_s: float, end_s: float) -> None:
+    """The manifest says that either side was silent because of the hold, as long as it lasted."""
+    during = [gap for gap in kept.manifest["gaps"] if gap["start_s"] + gap["duration_s"] / 2 > begin_s]
+    during = [gap for gap in during if gap["start_s"] < end_s]
+    assert {gap["cause"] for gap in during} == {"hold"}
+    for leg in "ab":
+        held_s = sum(gap["duration_s"] for gap in during if gap["leg"] == leg)
+        assert held_s == pytest.approx(end_s - begin_s, abs=0.5)
 
 
 ONE_WAY = [
@@ -108,6 +119,9 @@ def test_one_way(bench: Bench, tmp_path: Path, offered: str, answered: str, expe
     kept = bench.kept(call)
     check_length(call, kept)
     assert heard(kept, 0.3, 1.0) == expected
+    for leg, sounds in zip("ab", expected, strict=True):
+        gaps = [gap for gap in kept.manifest["gaps"] if gap["leg"] == leg]
+        assert sounds or [(gap["cause"], gap["samples"]) for gap in gaps] == [("never_started", len(kept.samples))]
 
 
 def test_hold_music(bench: Bench) -> None:
