@@ -3,6 +3,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -347,6 +350,38 @@ def test_a_rotation_that_dies_at_any_step_is_taken_up_again(tmp_path: Path, monk
             assert whole(store) == pattern(10_000)
         rewrap(path, both)
         assert key_ids(path) == ["new"]
+
+
+_WRITES = """
+    import os, sys
+    from recorder.keyring import Keyring
+    from recorder.sealed_store import SealingStorage
+
+    store = SealingStorage(Keyring({"old": b"o" * 32})).create(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT))
+    size = 0
+    while True:
+        store.write_at(size, bytes((size + at) % 251 for at in range(6400)))
+        size += 6400
+        if size % 19200 == 0:
+            store.sync()
+        os.write(1, size.to_bytes(8, "big"))
+"""
+
+
+def test_kill_9_in_the_midst_of_writing_loses_nothing_that_was_written(tmp_path: Path) -> None:
+    for number in range(5):
+        path = tmp_path / str(number)
+        program = [sys.executable, "-c", textwrap.dedent(_WRITES), str(path)]
+        with subprocess.Popen(program, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            told = b""
+            for _ in range(3 + 7 * number):
+                told = process.stdout.read(8)
+            process.kill()
+            told = (told + process.stdout.read())[-8:]
+        with closing(opened(path)) as store:
+            assert store.size >= int.from_bytes(told, "big") > 0
+            assert whole(store) == bytes(at % 251 for at in range(store.size))
 
 
 @settings(max_examples=200, deadline=None)

@@ -311,7 +311,12 @@ class _Check:
         elif manifest is not None:
             trusted = "manifest", (manifest.bytes, manifest.sha256)
         if line is None and not self._may_be_outside(manifest, row):
-            self._add("added", name, "is not in the ledger: this recorder did not keep it")
+            if row is None:
+                self._add("added", name, "is not in the ledger: this recorder did not keep it")
+            else:
+                self._add(
+                    "ledger", name, "is in the index and not in the ledger; its line could not be written, or is gone"
+                )
             return
         if trusted is not None and self._content(name, *trusted) and row is not None and row != trusted[1]:
             self._add("index", name, f"the index has another size or SHA-256 than the {trusted[0]}")

@@ -182,6 +182,14 @@ def test_an_added_recording_is_named(kept: Kept, tmp_path: Path, with_manifest: 
     assert kept.named() == [("added", added.file_name)]
 
 
+def test_a_recording_that_the_index_alone_has_is_told_from_an_added_one(kept: Kept) -> None:
+    call = kept.make_call(samples=80)
+    manifest = kept.write(call).model_copy(update={"signature": None})
+    manifest.write(kept.folder)
+    kept.index.add_calls([(call.cdr, manifest)])
+    assert kept.named() == [("ledger", call.file_name)]
+
+
 def test_a_signed_recording_that_waits_for_its_line_is_no_fault(kept: Kept) -> None:
     kept.write(kept.make_call(samples=80))
     report = kept.verify()
