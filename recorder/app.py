@@ -28,6 +28,7 @@ from recorder.calls.health import Health
 from recorder.calls.routing import probed_targets
 from recorder.errors import RecorderError, StartError
 from recorder.exchange import Exchange, Watched
+from recorder.library import journal
 from recorder.library.audit import AuditEntry, AuditTrail, restore
 from recorder.library.index import Index
 from recorder.library.keeper import EndedCall, Keeper
@@ -95,6 +96,7 @@ def recover(
     found = Recovery()
     signer, storage = keys.signer(settings), keys.storage(settings)
     unfinished = find_unfinished(folder)
+    journal.remove_orphans(folder)
     if leave_slow:
         found.later = [part for part in unfinished if takes_long(part)]
     with (
@@ -108,6 +110,7 @@ def recover(
             try:
                 written = repair(part, settings.media.clock_rate_hz, storage)
                 manifest_of(part, written).signed(signer).write(folder)
+                journal.remove(part)
                 found.repaired += 1
             except (RecorderError, ValueError, OSError) as error:
                 found.failed.append(f"{part}: {error}")

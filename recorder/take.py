@@ -15,6 +15,7 @@ from recorder.calls.events import Side
 from recorder.calls.recording_control import OpenStep
 from recorder.file_format import FileFormat
 from recorder.identifiers import RecordingName
+from recorder.library.journal import SoFar
 from recorder.library.manifest import (
     AudioFormat,
     EarlierLegFacts,
@@ -37,6 +38,7 @@ from recorder.tags import Tags
 
 HOLD_S = 0.2  # how late a packet may come and still be in the recording
 TOLERANCE_S = 0.02
+LATER_THAN_ANY = 1 << 40  # where a step ends that is open
 NARROW_HZ, WIDE_HZ = 8000, 16000
 WIDEBAND = frozenset({"g722", "opus"})
 
@@ -129,6 +131,7 @@ class Take:
             file_format=self._format,
             tags=tags,
             storage=self._storage,
+            journal=self.so_far,
         )
         steps = list(steps)
         self._muted = bool(steps)
@@ -227,35 +230,14 @@ class Take:
             ended_ms=cdr["ended_ms"],
             parties=Parties(calling=cdr["calling"], called=cdr["called"]),
             legs=Legs(a=self._legs.get(Side.A), b=self._legs.get(Side.B), earlier=self._earlier_legs()),
-            gaps=tuple(
-                GapFacts(leg=gap.leg, cause=gap.cause, **placed)
-                for gap in recording.gaps
-                if (placed := self._in_file(gap.start, gap.start + gap.length))["samples"]  # otherwise left out as well
-            ),
+            gaps=self._gaps(),
             gap_totals=tuple(
                 GapTotal(leg=leg, cause=cause, gaps=total.gaps, duration_s=total.samples / rate)
                 for (leg, cause), total in sorted(recording.gap_totals.items())
             ),
             redaction_mode=self._redaction_mode,
-            redactions=tuple(
-                RedactionFacts(
-                    **self._in_file(span.start, span.end or span.start),
-                    step=",".join(step for step in span.steps if step) or None,
-                    control=",".join(span.controls),
-                    operators=span.operators,
-                    resumed=not span.unresumed,
-                )
-                for span in recording.spans()
-            ),
-            joins=tuple(
-                JoinFacts(
-                    sample=join.position,
-                    start_s=join.position / rate,
-                    call_s=join.call_position / rate,
-                    left_out_s=join.left_out / rate,
-                )
-                for join in recording.joins
-            ),
+            redactions=self._redactions(),
+            joins=self._joins(),
             tones_removed=tuple(
                 RemovedTone(leg=leg, **placed)
                 for leg, start, stop in recording.removed_digits
@@ -263,6 +245,45 @@ class Take:
             ),
             dropped_samples=recording.dropped_samples,
             cdr=dict(cdr),
+        )
+
+    def so_far(self) -> str:
+        """What is to be known of a recording that is being written, should the process die: a line of JSON."""
+        lost = tuple(gap for gap in self._gaps() if gap.cause in ("storage", "file_lost"))
+        so_far = SoFar(
+            redaction_mode=self._redaction_mode, redactions=self._redactions(), joins=self._joins(), gaps=lost
+        )
+        return so_far.model_dump_json()
+
+    def _gaps(self) -> tuple[GapFacts, ...]:
+        return tuple(
+            GapFacts(leg=gap.leg, cause=gap.cause, **placed)
+            for gap in self.recording.gaps
+            if (placed := self._in_file(gap.start, gap.start + gap.length))["samples"]  # otherwise left out as well
+        )
+
+    def _redactions(self) -> tuple[RedactionFacts, ...]:
+        return tuple(
+            RedactionFacts(
+                **self._in_file(span.start, LATER_THAN_ANY if span.end is None else span.end),
+                step=",".join(step for step in span.steps if step) or None,
+                control=",".join(span.controls),
+                operators=span.operators,
+                resumed=not span.unresumed and span.end is not None,
+            )
+            for span in self.recording.spans()
+        )
+
+    def _joins(self) -> tuple[JoinFacts, ...]:
+        rate = self._rate
+        return tuple(
+            JoinFacts(
+                sample=join.position,
+                start_s=join.position / rate,
+                call_s=join.call_position / rate,
+                left_out_s=join.left_out / rate,
+            )
+            for join in self.recording.joins
         )
 
     def _earlier_legs(self) -> tuple[EarlierLegFacts, ...]:

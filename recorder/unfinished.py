@@ -16,6 +16,7 @@ import structlog
 
 from recorder import threads
 from recorder.errors import RecorderError
+from recorder.library import journal
 from recorder.library.keeper import EndedCall, Keeper
 from recorder.library.manifest import AudioFormat, Manifest
 from recorder.library.recovery import recording_name, recovered_cdr, recovered_manifest
@@ -41,7 +42,8 @@ def takes_long(part: Path) -> bool:
 def manifest_of(part: Path, written: WrittenFile) -> Manifest:
     """The manifest of what was made of `part`. Raises ValueError for a foreign name."""
     audio = AudioFormat.of(written.file_format, written.sample_rate_hz)
-    return recovered_manifest(recording_name(part), written, audio, tags=written.tags)
+    manifest = recovered_manifest(recording_name(part), written, audio, tags=written.tags)
+    return journal.remember(part, manifest)
 
 
 class Unfinished:

@@ -10,7 +10,7 @@ out of the file (mode pause); `in_file` leads from one to the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +56,8 @@ class Recording:
         file_format: of the finished file, and whether both legs are mixed or have a channel each, A on the left.
         tags: what the file says of itself.
         storage: how files are laid out on the disk.
+        journal: says, as one line of JSON, what was redacted, left out and lost so far. It is written down beside the
+            file whenever that changes, for the case that the process dies. Called on the writer thread.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Recording:
         file_format: FileFormat = FileFormat(),  # noqa: B008 - immutable
         tags: Tags = Tags(),  # noqa: B008 - immutable
         storage: Storage = PLAIN,
+        journal: Callable[[], str] | None = None,
     ) -> None:
         self.path = path
         self.clock_rate_hz = clock_rate_hz
@@ -83,6 +86,8 @@ class Recording:
             lambda: PartFile.create(path, clock_rate_hz, file_format, tags=tags, storage=storage),
             lambda: PartFile.reopen(path, clock_rate_hz, file_format, tags=tags, storage=storage),
         )
+        self._journal = journal
+        self._in_journal: tuple[object, ...] = ((), (), ())
         self.escaped_samples = 0
         self.failure: BaseException | None = None
         self.finished = False
@@ -206,7 +211,16 @@ class Recording:
         if timeline.origin is not None:
             limit = min(limit, timeline.position + ROUND_S * self.clock_rate_hz)
         self._advance(limit)
+        self._keep_journal()
         return self.samples - before
+
+    def _keep_journal(self) -> None:
+        if self._journal is None or self.origin is None:
+            return
+        known = (self.redactions.entries(), self.joins, self.spool.losses)
+        if known != self._in_journal:
+            self._in_journal = known
+            self.spool.note(self._journal().encode())
 
     def finish(self, end_position: int | None = None) -> None:
         """End the recording: it covers [origin, end_position) exactly. Idempotent.

@@ -9,10 +9,12 @@ one on a disk that failed is opened again, and what it lacks then is a gap.
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -77,6 +79,11 @@ class _Write:
 
 
 @dataclass(frozen=True, slots=True)
+class _Note:
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class _Erase:
     start: int
     stop: int
@@ -104,8 +111,8 @@ class Spool:
         self._reopen = reopen
         self._part: PartFile | None = None
         self._made = False  # there has been a .part of ours
-        self._queue: deque[_Write | _Erase] = deque()
-        self._erased: list[_Write | _Erase] = []  # what a disk that failed may have forgotten
+        self._queue: deque[_Write | _Erase | _Note] = deque()
+        self._erased: list[_Erase] = []  # what a disk that failed may have forgotten
         self._end: int | None = None
         self._written = 0  # the file has been told of everything up to here
         self._losses: list[Lost] = []
@@ -132,6 +139,10 @@ class Spool:
             if isinstance(item, _Write):
                 item.samples[max(0, start - item.at) : max(0, stop - item.at)] = 0
         self._queue.append(_Erase(start, stop))
+
+    def note(self, content: bytes) -> None:
+        """Add a line to the journal: the file `journal` beside the `.part`."""
+        self._queue.append(_Note(content))
 
     def lose(self, cause: Cause, start: int, length: int) -> None:
         """Note that the file has silence there in place of what was said."""
@@ -202,7 +213,10 @@ class Spool:
         try:
             part = self._opened(now)
             self._store(part)
-            return part.commit()
+            written = part.commit()
+            with suppress(OSError):
+                _journal(part).unlink()
+            return written
         except StorageError as error:
             self._refused(error, now)
             raise
@@ -218,14 +232,26 @@ class Spool:
             item = self._queue[0]
             if isinstance(item, _Write):
                 self._write(part)
-            else:
+            elif isinstance(item, _Erase):
                 part.erase(item.start, item.stop)
-                self._erased.append(self._queue.popleft())
+                self._erased.append(item)
+                self._queue.popleft()
+            else:
+                self._add_note(part, item)
+                self._queue.popleft()
         # The end is set after the last item has been put.
         if self._end is not None and not self._queue:
             if part.samples != self._end:
                 part.set_length(self._end)
             self.stored = True
+
+    def _add_note(self, part: PartFile, note: _Note) -> None:
+        """Add to the journal, as well as may be: the next line says the same and more."""
+        try:
+            with open(_journal(part), "ab", opener=_private) as file:
+                file.write(note.content + b"\n")
+        except OSError as error:
+            _log.warning("journal_not_written", path=str(self.path), error=error.strerror)
 
     def _opened(self, now: float) -> PartFile:
         """The file, open and in its place."""
@@ -343,3 +369,11 @@ class Spool:
             self._part = None
         elif not isinstance(cause, OSError) and self._end is not None:
             self._lose_all("storage")  # it is not the disk's fault: there will be no file, whatever is waited for
+
+
+def _journal(part: PartFile) -> Path:
+    return part.path.with_name(part.path.name + ".journal")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o640)

@@ -26,7 +26,7 @@ KILLS = 200 if FULL else 2
 LANES = 3 if FULL else 2  # recorders side by side
 KILLS_A_RECORDER = 20
 LONG_CALLS, SHORT_CALLS = 14, 6
-LONGEST_LOSS_S = 1.0
+LONGEST_LOSS_S = 1.0 if FULL else 2.0  # the test run shares the machine
 # Who was answered less long ago than this when the process died may have no file yet.
 UNBORN_S = 0.1
 
@@ -66,9 +66,9 @@ def test_kill_9_at_any_moment_loses_no_recording(tmp_path: Path) -> None:
     ordered = sorted(found.short_s)
     figures.info(
         "%d kills (seeds %s) in %.0f s: %d calls, %d recovered, %d within a muted step; %d answered less than %.1f s "
-        "before the kill and without a file; short by %.2f s (median), %.2f s (most)",
+        "before the kill and without a file; short by %.2f s (median), %.2f s (most); %d by more than 1 s",
         *(found.kills, seeds, time.monotonic() - began, found.calls, found.recovered, found.muted, found.unborn),
-        *(UNBORN_S, ordered[len(ordered) // 2], ordered[-1]),
+        *(UNBORN_S, ordered[len(ordered) // 2], ordered[-1], sum(short > 1.0 for short in ordered)),
     )
     assert found.faults == []
     assert found.calls > 10 * KILLS
@@ -175,6 +175,8 @@ def examine(path: Path, call: CallSeen, killed: float) -> tuple[list[str], float
         silences = [Silence((0, 0), (call.muting - call.answered - 0.4, 60))]
     judged = judge(path.with_name(manifest["file_name"]), silences)
     faults = judged.faults
+    if manifest["recovered"] and call.muted is not None and call.muted < killed - 1 and not manifest["redactions"]:
+        faults.append("the manifest does not tell of the muted step")
     if manifest["duration_s"] != judged.length_s:
         faults.append(f"the manifest says {manifest['duration_s']} s, the file has {judged.length_s}")
     if judged.length_s > until - call.answered + 0.15:
