@@ -277,6 +277,11 @@ static int generate(int spread, const int port[2], int payload_type, const char 
 {
     int fd[2] = {open_socket(port[0]), open_socket(port[1])};
     struct sound sound[2] = {load(path[0]), load(path[1])};
+    for (int side = 0; side < 2; side++) { /* all streams of a side come in on one socket: a moment's delay is no loss */
+        int size = 16 << 20;
+        if (setsockopt(fd[side], SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0)
+            setsockopt(fd[side], SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    }
     uint64_t sent = 0, received = 0, late = 0;
     if (fcntl(STDIN_FILENO, F_SETFL, O_NONBLOCK) != 0) fail("standard input");
     for (int64_t frame_ns = now_ns(); !stopping; frame_ns += FRAME_NS) {
