@@ -220,7 +220,10 @@ class Recording:
         known = (self.redactions.entries(), self.joins, self.spool.losses)
         if known != self._in_journal:
             self._in_journal = known
-            self.spool.note(self._journal().encode())
+            try:
+                self.spool.note(self._journal().encode())
+            except Exception:  # noqa: BLE001 - the recording itself goes on
+                _log.exception("journal_not_made", path=str(self.path))
 
     def finish(self, end_position: int | None = None) -> None:
         """End the recording: it covers [origin, end_position) exactly. Idempotent.
