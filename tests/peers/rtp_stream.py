@@ -223,7 +223,7 @@ class LossyProxy:
         self.dropped: list[bytes] = []
         self.passed: list[bytes] = []
         self._loss, self._duplicates, self._jitter_s = loss, duplicates, jitter_ms / 1000
-        self._random = Random(seed)
+        self._randoms = {True: Random(seed), False: Random(seed)}  # from the peer, to it: each the same every time
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self._due: list[tuple[float, int, bytes, tuple[str, int]]] = []
@@ -251,13 +251,14 @@ class LossyProxy:
             target = self.outside if from_peer else self.inside
             if target is None:
                 continue
+            random = self._randoms[from_peer]
             calm = from_peer and len(self.passed) < 5
-            lost = not calm and self._random.random() < self._loss
+            lost = not calm and random.random() < self._loss
             if from_peer:
                 (self.dropped if lost else self.passed).append(packet)
-            for _ in range(0 if lost else 1 + (self._random.random() < self._duplicates)):
+            for _ in range(0 if lost else 1 + (random.random() < self._duplicates)):
                 count += 1
-                delay_s = 0 if calm else self._random.random() * self._jitter_s
+                delay_s = 0 if calm else random.random() * self._jitter_s
                 heapq.heappush(self._due, (now + delay_s, count, packet, target))
 
     def __enter__(self) -> LossyProxy:
