@@ -97,6 +97,29 @@ def test_what_is_kept_without_loss_is_the_same_to_the_last_bit(tmp_path: Path, o
     assert np.array_equal(samples, a + b if one.channels == 1 else np.stack((a, b), axis=1))
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_two_voices_at_full_scale_do_not_clip(tmp_path: Path, channels: int) -> None:
+    voices = [sine(hz, 1, amplitude=32767) for hz in (CALLER, ANSWERER)]
+    taps = FakeTap(), FakeTap()
+    one = FileFormat(channels=channels)
+    recording = Recording(file_of(tmp_path, one), RATE, a=taps[0], b=taps[1], origin=0, file_format=one)
+    for tap, voice in zip(taps, voices, strict=True):
+        tap.put(voice, at=0)
+    recording.finish(RATE)
+    samples, _ = read_wav(recording.commit().path)
+    if channels == 2:
+        assert np.array_equal(samples, np.stack(voices, axis=1))
+        return
+    sums = voices[0].astype(int) + voices[1]
+    assert np.abs(sums).max() > 60_000
+    assert 32_000 < np.abs(samples.astype(int)).max() < 32_767, "bent, not cut off"
+    assert (np.sign(samples) == np.sign(sums)).all(), "nor wrapped"
+    quiet = np.abs(sums) <= 16384
+    assert np.array_equal(samples[quiet], sums[quiet])
+    for hz in (CALLER, ANSWERER):
+        assert amplitude_of(samples, hz) > 16_000
+
+
 @pytest.mark.parametrize(("encoding", "subtype"), [("ulaw", "ULAW"), ("alaw", "ALAW")])
 def test_g711_that_came_in_is_kept_bit_for_bit_with_a_channel_a_leg(
     tmp_path: Path, encoding: str, subtype: str
