@@ -195,7 +195,12 @@ void RtpRing::read(std::int16_t *out, std::size_t count) {
     note_silence(from, to);
     composed_.resize(std::max(composed_.size(), count));
     std::copy_n(composed_.begin(), count, out);
-    composed_.erase(composed_.begin(), composed_.begin() + static_cast<std::ptrdiff_t>(count));
+    // What has been read may turn out to be sensitive: it does not stay in memory.
+    std::copy(composed_.begin() + static_cast<std::ptrdiff_t>(count), composed_.end(), composed_.begin());
+    std::fill(composed_.end() - static_cast<std::ptrdiff_t>(count), composed_.end(), std::int16_t{0});
+    composed_.resize(composed_.size() - count);
+    std::fill(decoded_.begin(), decoded_.end(), std::int16_t{0});
+    std::fill(resampled_.begin(), resampled_.end(), std::int16_t{0});
     base_ = to;
 
     const std::lock_guard lock(gate_);
