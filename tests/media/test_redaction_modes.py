@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from recorder.media.part_file import part_path, repair
 from recorder.media.recording import Recording
 from recorder.media.redaction import Mode
 from recorder.media.spool import Memory
+from recorder.media.writer import Writer
 from tests.media.calls import ANSWERER, CALLER, GUARD, Call
 from tests.media.taps import FakeTap
 from tests.tones import RATE, amplitude_of, read_wav, sine
@@ -178,3 +180,25 @@ def test_whatever_happens_only_what_was_redacted_is_gone(
         assert np.array_equal(samples[~redacted], said[~redacted])
         assert int(np.abs(samples[redacted]).max(initial=0)) <= PEAK
     assert recording.samples == len(said)
+
+
+def test_a_step_outlives_the_writer_that_it_began_under(path: Path) -> None:
+    """Whoever writes next finds the step open: the recording keeps it, not its writer."""
+    call = Call(path)
+    call.talk_and_pump(1)
+    ended = threading.Event()
+    call.recording.redactions.begin(call.clock, "card", "application")
+    call.talk_and_pump(1)
+    writer = Writer(lambda _: ended.set(), block_s=0.02)
+    writer.begin(call.recording)
+    writer.start()
+    call.talk(1)
+    call.recording.redactions.end(call.clock, "card")
+    call.talk(1)
+    writer.end(call.recording, call.clock)
+    assert ended.wait(10)
+    writer.stop(10)
+    call.recording.commit()
+    samples, said = read_wav(path)[0], both(call.origin, 4)
+    said[RATE - GUARD : 3 * RATE] = 0
+    assert np.array_equal(samples, said)
