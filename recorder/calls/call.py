@@ -84,6 +84,8 @@ class State(Enum):
     ENDING = "ending"
     ENDED = "ended"
 
+    __hash__ = object.__hash__  # Enum's own runs in Python, at every event
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

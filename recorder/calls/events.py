@@ -18,6 +18,8 @@ class Side(Enum):
     A = "a"
     B = "b"
 
+    __hash__ = object.__hash__  # Enum's own runs in Python, and sides are looked up by dozens a call
+
     @property
     def other(self) -> Side:
         """The opposite leg."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from recorder.calls.targets import Address, Target
 
@@ -99,6 +100,7 @@ class Health:
         return self._suspects.get(key, now) > now
 
 
+@lru_cache(1024)
 def key_of(uri: str) -> str:
     """What stands for a target, whichever number is called there: its URI without user, which OPTIONS goes to."""
     return re.sub(r"^(sips?:)[^@]*@", r"\1", uri, flags=re.IGNORECASE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import groupby
 from random import Random
@@ -16,6 +17,7 @@ _URI = re.compile(
     r"(?P<parameters>;[^?\s<>\"]*)?(?:\?[^\s<>\"]*)?",
     re.IGNORECASE,
 )
+_REMEMBERED = 1024  # URIs: most of a call's are asked for several times, those of targets by every call
 _TRANSPORT = re.compile(r";transport=(udp|tcp|tls)(?:;|$)", re.IGNORECASE)
 
 
@@ -40,6 +42,7 @@ class Address:
         return f"{self.transport}:{f'[{self.ip}]' if ':' in self.ip else self.ip}:{self.port}"
 
 
+@lru_cache(_REMEMBERED)
 def place_of(uri: str) -> Place | None:
     """Where a SIP URI leads; None for anything else. `sips` means TLS (RFC 3261, section 19.1)."""
     found = _URI.fullmatch(uri)
@@ -60,6 +63,7 @@ def transport_of(uri: str) -> str:
     return (place.transport if place is not None else None) or "udp"
 
 
+@lru_cache(_REMEMBERED)
 def address_in(uri: str) -> IPv4Address | IPv6Address | None:
     """The IP address in a SIP URI; None for a host name."""
     place = place_of(uri)

@@ -121,6 +121,25 @@ class CallProgress:
     def sip_call_id(self) -> str:
         """Its Call-ID; "" when the session is gone."""
 
+    @property
+    def has_sdp(self) -> bool:
+        """Whether the message that made the change holds a session description.
+
+        This and the next three are told within a call's callback only.
+        """
+
+    @property
+    def by_stack(self) -> bool:
+        """Whether no message made the change, but a timer or a transport that failed."""
+
+    @property
+    def by_own_bye(self) -> bool:
+        """Whether it is a BYE that we sent."""
+
+    @property
+    def redirection(self) -> str:
+        """The whole 3xx to an INVITE of ours that ended the call, as it came; "" for none."""
+
 class StreamStatistics:
     """The audio stream of one call, as pjmedia and RTCP count it. `rx` is what the far end sent us."""
 
@@ -212,6 +231,25 @@ def omit_unheard_callbacks() -> None:
 
 def call_progress(call_id: int) -> CallProgress:
     """[sip] What a state callback asks for: a small part of `getInfo`, at a small part of its cost."""
+
+def install_progress(on_progress: Callable[[int, CallProgress], object], on_media: Callable[[int], object]) -> None:
+    """[sip] Have them called with a call's number instead of onCallState and onCallMediaState. After libInit.
+
+    `on_progress` hears of a callee's provisional responses and answer, and of a caller's ACK; `on_media` of every
+    offer that has been answered. A call's end comes by onCallState as ever: pjsua2 lets go of its object there.
+    """
+
+def uninstall_progress() -> None:
+    """[sip] Tell nobody any more, and drop both. Before `libDestroy`; idempotent."""
+
+def answer(call_id: int, code: int, headers: list[tuple[str, str]]) -> bool:
+    """[sip] Answer with audio alone. False when the call is no longer there to be answered."""
+
+def hang_up(call_id: int, code: int, phrase: str, headers: list[tuple[str, str]]) -> bool:
+    """[sip] Refuse, cancel or hang up, whichever the call's state asks for. False when it is over already.
+
+    Without a phrase ("") it is the code's own.
+    """
 
 class GateTrunk:
     """Who a trunk is: all that is given must hold. It shows none of its secrets."""

@@ -40,22 +40,6 @@ void omit_unheard_callbacks() {
     callbacks.on_media_event = nullptr;
 }
 
-CallProgress call_progress(int call_id) {
-    require_sip_thread();
-    if (!is_call_id(call_id))
-        throw std::runtime_error("there is no such call");
-    const pjsua_call &call = pjsua_var.calls[call_id];
-    // As pjsua's own call info has it: a call that is being hung up counts as disconnected, before its BYE is sent.
-    const bool over = call.hanging_up || call.inv == nullptr || call.inv->state >= PJSIP_INV_STATE_DISCONNECTED;
-    const bool by_cause = over && !call.hanging_up && call.inv != nullptr;
-    return {
-        .state = over ? PJSIP_INV_STATE_DISCONNECTED : call.inv->state,
-        .status = by_cause ? call.inv->cause : call.last_code,
-        .phrase = text(by_cause ? call.inv->cause_text : call.last_text),
-        .sip_call_id = call.inv != nullptr ? text(call.inv->dlg->call_id->id) : std::string(),
-    };
-}
-
 std::optional<StreamStatistics> stream_statistics(int call_id) {
     require_sip_thread();
     if (!is_call_id(call_id))

@@ -21,16 +21,6 @@ void keep_python_off_the_media_thread();
 // for it there or not. This takes those away that none does, at some 30 events a call. After libInit.
 void omit_unheard_callbacks();
 
-// What a call's state callback has to know, and no more: pjsua2's getInfo copies a hundred fields.
-struct CallProgress {
-    int state;  // pjsip_inv_state
-    int status; // SIP status of the last response, or of the ending
-    std::string phrase;
-    std::string sip_call_id;
-};
-
-CallProgress call_progress(int call_id);
-
 struct StreamStatistics {
     std::string codec;
     unsigned clock_rate_hz;

@@ -19,6 +19,7 @@
 #include "offer.hpp"
 #include "pj.hpp"
 #include "probe.hpp"
+#include "progress.hpp"
 #include "redirect.hpp"
 #include "relay.hpp"
 #include "resolver.hpp"
@@ -236,14 +237,7 @@ void bind_bridge(nb::module_ &m) {
         .def_ro("remote_rtp_address", &StreamStatistics::remote_rtp_address)
         .def_ro("telephone_event_pt", &StreamStatistics::telephone_event_pt);
 
-    nb::class_<CallProgress>(m, "CallProgress")
-        .def_ro("state", &CallProgress::state)
-        .def_ro("status", &CallProgress::status)
-        .def_prop_ro("phrase", [](const CallProgress &progress) { return text(progress.phrase); })
-        .def_prop_ro("sip_call_id", [](const CallProgress &progress) { return text(progress.sip_call_id); });
-
     m.def("omit_unheard_callbacks", &omit_unheard_callbacks);
-    m.def("call_progress", &call_progress, "call_id"_a, WithoutGil());
     m.def("call_count", &call_count);
     m.def("conference_slot", &conference_slot, "call_id"_a, WithoutGil());
     m.def("connect", &recorder::connect, "source_slot"_a, "sink_slot"_a, WithoutGil());
@@ -313,6 +307,42 @@ void bind_probe(nb::module_ &m) {
     m.def("send_options", &send_options, "uri"_a, "from_uri"_a, "transport_id"_a, "token"_a, WithoutGil());
     m.def("redirect", &redirect, "call_id"_a, "code"_a, "phrase"_a, "contacts"_a, WithoutGil());
     m.def("has_response", &has_response, "call_id"_a, WithoutGil());
+}
+
+// It may be dropped by code that does not hold the GIL. What it raises goes to sys.unraisablehook.
+template <class... Arguments> std::function<void(Arguments...)> tell(nb::callable callable) {
+    std::shared_ptr<nb::callable> shared(new nb::callable(std::move(callable)), [](nb::callable *p) {
+        const nb::gil_scoped_acquire acquire;
+        delete p;
+    });
+    return [shared](Arguments... arguments) {
+        const nb::gil_scoped_acquire acquire;
+        try {
+            (*shared)(arguments...);
+        } catch (nb::python_error &error) {
+            error.discard_as_unraisable(*shared);
+        }
+    };
+}
+
+void bind_progress(nb::module_ &m) {
+    nb::class_<CallProgress>(m, "CallProgress")
+        .def_ro("state", &CallProgress::state)
+        .def_ro("status", &CallProgress::status)
+        .def_prop_ro("phrase", [](const CallProgress &progress) { return text(progress.phrase); })
+        .def_prop_ro("sip_call_id", [](const CallProgress &progress) { return text(progress.sip_call_id); })
+        .def_ro("has_sdp", &CallProgress::has_sdp)
+        .def_ro("by_stack", &CallProgress::by_stack)
+        .def_ro("by_own_bye", &CallProgress::by_own_bye)
+        .def_prop_ro("redirection", [](const CallProgress &progress) { return text(progress.redirection); });
+
+    m.def("call_progress", &call_progress, "call_id"_a, WithoutGil());
+    m.def("install_progress", [](nb::callable on_progress, nb::callable on_media) {
+        install_progress(tell<int, const CallProgress &>(std::move(on_progress)), tell<int>(std::move(on_media)));
+    }, "on_progress"_a, "on_media"_a);
+    m.def("uninstall_progress", &uninstall_progress);
+    m.def("answer", &answer, "call_id"_a, "code"_a, "headers"_a, WithoutGil());
+    m.def("hang_up", &hang_up, "call_id"_a, "code"_a, "phrase"_a, "headers"_a, WithoutGil());
 }
 
 void bind_dialog(nb::module_ &m) {
@@ -461,6 +491,7 @@ void bind_gate(nb::module_ &m) {
 NB_MODULE(_native, m) {
     bind_transports(m);
     bind_dialog(m);
+    bind_progress(m);
     m.def("pick_headers", &pick_headers, "names"_a);
     m.def("find_call", &find_call, "sip_call_id"_a, "local_tag"_a, "remote_tag"_a, WithoutGil());
     m.def("drop_headers", &drop_headers, "call_id"_a, WithoutGil());

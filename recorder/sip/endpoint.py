@@ -304,6 +304,7 @@ class Endpoint:
         endpoint.libInit(config)
         native.log_to_stderr(log_level)
         native.omit_unheard_callbacks()
+        native.install_progress(self._progress, self._media)
         native.install_resolver(self._answer_stack)
         native.install_wake()
         native.install_options(self._options_answered)
@@ -333,6 +334,7 @@ class Endpoint:
         self.bound = ()
         native.uninstall_info()
         native.uninstall_options()
+        native.uninstall_progress()
         self._resolver.close()
         native.uninstall_wake()
         if endpoint.libGetState() >= pj.PJSUA_STATE_INIT:
@@ -354,7 +356,6 @@ class Endpoint:
         def begin() -> None:
             if not leg.gone:
                 native.claim_info(call_id)
-                native.loosen(call_id)
                 leg.read_offer()
             try:
                 invite = translate.invite(message, source, time_ms, trunk)
@@ -365,6 +366,16 @@ class Endpoint:
             self._on_invite(leg, invite)
 
         self._commands.put(begin)
+
+    def _progress(self, call_id: int, progress: native.CallProgress) -> None:
+        leg = self._legs.get(call_id)
+        if leg is not None:
+            guarded(leg.on_progress, progress)
+
+    def _media(self, call_id: int) -> None:
+        leg = self._legs.get(call_id)
+        if leg is not None:
+            guarded(leg.on_media)
 
     def _info(self, request: native.InfoRequest) -> None:
         leg = self._legs.get(request.call_id)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, ParamSpec
 from urllib.parse import quote
 
 import pjsua2 as pj
@@ -32,9 +31,8 @@ from recorder.sip.headers import Headers, quoted
 _log = structlog.get_logger()
 
 Listener = Callable[[Event], None]
+P = ParamSpec("P")
 Fields = Sequence[tuple[str, str]]
-_NOT_HEARD = (pj.PJSIP_EVENT_TIMER, pj.PJSIP_EVENT_TRANSPORT_ERROR)
-
 # As pjmedia names them: ENCODING is "we are heard", DECODING "we hear".
 _MEDIA_DIRECTIONS = {
     Direction.SENDONLY: pj.PJMEDIA_DIR_ENCODING,
@@ -55,13 +53,9 @@ class _Call(pj.Call):  # type: ignore[misc]  # pjsua2 ships no type information
         super().__init__(account, pj.PJSUA_INVALID_ID if call_id is None else call_id)
         self.leg = leg
 
-    def onCallState(self, prm: Any) -> None:
-        """Translate a change of the INVITE session's state (RFC 3261, section 13)."""
-        guarded(partial(self.leg.on_state, prm))
-
-    def onCallMediaState(self, _prm: Any) -> None:
-        """Translate a completed offer/answer (RFC 3264)."""
-        guarded(self.leg.on_media)
+    def onCallState(self, _prm: Any) -> None:
+        """The call is over: that is all that comes this way."""
+        guarded(self.leg.on_end)
 
     def onStreamDestroyed(self, _prm: Any) -> None:
         """Keep the counts of a stream that ends: at a BYE it is gone before anybody is told of the BYE."""
@@ -176,16 +170,19 @@ class Leg:
         """Send a provisional response, with SDP (`media`) or without."""
         if self.gone:
             return
-        if self._has_said:
-            native.drop_headers(self.call_id)
-        self._has_said = bool(headers)
+        self._say(headers)
         if not native.progress(self.call_id, sip_status, phrase, media, list(headers)):
             # The caller has cancelled meanwhile: DISCONNECTED is on its way and says so.
             _log.debug("progress_failed", status=sip_status)
 
     def accept(self, headers: Headers = ()) -> None:
         """Send 200 with SDP."""
-        self._respond(200, "", headers)
+        if self._call is None:
+            return
+        self._say(headers)
+        if not native.answer(self.call_id, 200, list(headers)):
+            # The caller has cancelled meanwhile: DISCONNECTED is on its way and says so.
+            _log.debug("answer_failed")
 
     def agree_with(self, other: Leg) -> None:
         """Have our answer, not sent yet, take the codecs that `other`'s far end has answered."""
@@ -209,21 +206,17 @@ class Leg:
 
         `contacts` are where a 3xx points to.
         """
-        if self._call is None:
+        if self._call is None or self.call_id < 0:
             return
         if contacts and native.redirect(self.call_id, sip_status, phrase, [str(contact) for contact in contacts]):
             return
-        prm = pj.CallOpParam()
-        prm.statusCode = sip_status
         # In a CANCEL or BYE the stack makes a Reason of the phrase, which is not to stand beside one passed on.
-        prm.reason = "" if self.outgoing and any(name.lower() == "reason" for name, _ in headers) else phrase
-        self._say(prm, headers)
-        if retry_after_s is not None:
-            prm.txOption.headers.append(_header("Retry-After", str(retry_after_s)))
-        try:
-            self._call.hangup(prm)
-        except pj.Error as error:
-            _log.debug("hang_up_failed", side=self.side.value, error=error.reason)
+        if self.outgoing and any(name.lower() == "reason" for name, _ in headers):
+            phrase = ""
+        self._say(headers)
+        again = () if retry_after_s is None else (("Retry-After", str(retry_after_s)),)
+        if not native.hang_up(self.call_id, sip_status, phrase, [*headers, *again]):
+            _log.debug("hang_up_failed", side=self.side.value)
 
     def abandon(self) -> None:
         """Have no more to do with it: it is cancelled, and hung up should it answer all the same. Nobody is told."""
@@ -253,60 +246,36 @@ class Leg:
         running = None if self.gone else native.stream_statistics(self.call_id)
         return [*self._heard, running] if running is not None else list(self._heard)
 
-    def _say(self, prm: Any, headers: Headers) -> None:
+    def _say(self, headers: Headers) -> None:
         if self._has_said:
             native.drop_headers(self.call_id)
         self._has_said = bool(headers)
-        for name, value in headers:
-            prm.txOption.headers.append(_header(name, value))
-
-    def _respond(self, sip_status: int, phrase: str, headers: Headers = ()) -> None:
-        if self._call is None:
-            return
-        prm = _audio_only()
-        prm.statusCode = sip_status
-        prm.reason = phrase
-        self._say(prm, headers)
-        try:
-            self._call.answer(prm)
-        except pj.Error as error:
-            # The caller has cancelled meanwhile: DISCONNECTED is on its way and says so.
-            _log.debug("answer_failed", status=sip_status, error=error.reason)
 
     # What pjsua2 tells --------------------------------------------------------------------------------------------
 
-    def on_state(self, prm: Any) -> None:
-        """The INVITE session has another state."""
-        assert self._call is not None
-        # While makeCall runs, its own callbacks come before it has told us the id.
-        call_id = self.call_id if self.call_id >= 0 else self._call.getId()
-        progress = native.call_progress(call_id)
-        self.sip_call_id = self.sip_call_id or progress.sip_call_id or None
-        native.loosen(call_id)
-        outgoing = self.outgoing
-        if progress.state == pj.PJSIP_INV_STATE_DISCONNECTED:
-            self._on_end(progress.status, progress.phrase, prm.e)
-        elif progress.state == pj.PJSIP_INV_STATE_EARLY and outgoing:
-            self._tell(LegRinging(progress.status, progress.phrase, _has_sdp(prm.e)))
-        elif progress.state == pj.PJSIP_INV_STATE_CONNECTING and outgoing:
+    def on_progress(self, progress: native.CallProgress) -> None:
+        """The INVITE session has another state (RFC 3261, section 13), and is not over."""
+        self.sip_call_id = self.sip_call_id or progress.sip_call_id
+        if progress.state == pj.PJSIP_INV_STATE_EARLY:
+            self._tell(LegRinging(progress.status, progress.phrase, progress.has_sdp))
+        elif progress.state == pj.PJSIP_INV_STATE_CONNECTING:
             self._tell(LegAnswered())
-        elif progress.state == pj.PJSIP_INV_STATE_CONFIRMED and not outgoing:
+        else:
             self._tell(LegConfirmed())
 
-    def _on_end(self, status: int, phrase: str, event: Any) -> None:
-        if event.type != pj.PJSIP_EVENT_TSX_STATE:
-            self._end(status, phrase)
-            return
-        change = event.body.tsxState
-        if self.side is Side.B and change.type == pj.PJSIP_EVENT_RX_MSG and 300 <= change.tsx.statusCode < 400:
-            # The stack calls a redirection that it may not follow itself 487.
-            contacts = translate.contacts(change.src.rdata.wholeMsg)
-            self._end(change.tsx.statusCode, change.tsx.statusText, contacts=contacts)
+    def on_end(self) -> None:
+        """The INVITE session is over."""
+        assert self._call is not None
+        # While makeCall runs, its own callbacks come before it has told us the id.
+        progress = native.call_progress(self.call_id if self.call_id >= 0 else self._call.getId())
+        self.sip_call_id = self.sip_call_id or progress.sip_call_id or None
+        status, phrase = progress.status, progress.phrase
+        if progress.redirection:
+            self._end(status, phrase, contacts=translate.contacts(progress.redirection))
             return
         # Elsewhere the phrase is the far side's: the stack says so with a BYE of ours (RFC 4028, section 10).
-        ours = change.tsx.method == "BYE" and change.tsx.role == pj.PJSIP_ROLE_UAC
-        expired = ours and status == pj.PJSIP_SC_REQUEST_TIMEOUT and phrase == _EXPIRED
-        self._end(status, phrase, change.type in _NOT_HEARD, expired=expired)
+        expired = progress.by_own_bye and status == pj.PJSIP_SC_REQUEST_TIMEOUT and phrase == _EXPIRED
+        self._end(status, phrase, progress.by_stack, expired=expired)
 
     def on_media(self) -> None:
         """Media have been negotiated, or are no more."""
@@ -349,13 +318,6 @@ class Leg:
         self._forget(self)
 
 
-def _has_sdp(event: Any) -> bool:
-    """Whether the message that changed a transaction's state carries a session description."""
-    if event.type != pj.PJSIP_EVENT_TSX_STATE or event.body.tsxState.type != pj.PJSIP_EVENT_RX_MSG:
-        return False
-    return "application/sdp" in event.body.tsxState.src.rdata.wholeMsg.lower()
-
-
 def _audio_only() -> Any:
     prm = pj.CallOpParam(True)
     prm.opt.audioCount = 1
@@ -371,9 +333,9 @@ def _header(name: str, value: str) -> Any:
     return header
 
 
-def guarded(callback: Callable[[], None]) -> None:
+def guarded(callback: Callable[P, None], *arguments: P.args, **named: P.kwargs) -> None:
     """Run a callback; nothing may be raised into pjsua2, whose C frames would be skipped by the exception."""
     try:
-        callback()
+        callback(*arguments, **named)
     except Exception:  # noqa: BLE001  # nothing may be raised into C
         _log.exception("callback_failed", callback=callback.__name__)

@@ -47,7 +47,8 @@ def invite(message: str, source: str, time_ms: int, trunk: str = LOOPBACK) -> In
         InvalidRequestError: the text has no request line or no Call-ID.
     """
     # What goes into logs, database and manifest has to be text.
-    message = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if not message.isascii():
+        message = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     request_line, _, rest = message.partition("\r\n")
     parts = request_line.split(" ")
     if len(parts) != 3:
@@ -77,7 +78,9 @@ def fields(text: str) -> tuple[tuple[str, str], ...]:
     Folded lines are joined (RFC 3261, section 7.3.1).
     """
     block = text.partition("\r\n\r\n")[0]
-    lines = (line.partition(":") for line in re.sub(r"\r\n[ \t]+", " ", block).split("\r\n"))
+    if "\r\n " in block or "\r\n\t" in block:
+        block = re.sub(r"\r\n[ \t]+", " ", block)
+    lines = (line.partition(":") for line in block.split("\r\n"))
     return tuple((name.strip(), value.strip()) for name, colon, value in lines if colon)
 
 

@@ -116,8 +116,11 @@ class Transports:
 
     def _home(self, bound: _Bound, target: Any, source: IPv4Address | IPv6Address | None) -> str:
         listener = bound.settings
-        outside = target is not None and not any(target in network for network in self._settings.sip.local_networks)
-        if listener.public_address is not None and outside:
+        if (
+            listener.public_address is not None
+            and target is not None
+            and not any(target in network for network in self._settings.sip.local_networks)
+        ):
             return f"{_in_uri(ip_address(listener.public_address))}:{listener.public_port or bound.port}"
         if bound.address.is_unspecified and source is not None:
             return f"{_in_uri(source)}:{bound.port}"
