@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 from aiohttp.web import AppRunner
 
-from recorder import __version__, keys, log, native, settings_files
+from recorder import __version__, keys, log, native, settings_checks, settings_files
 from recorder.calls.admission import DRAINING
 from recorder.calls.control_shapes import Shapes
 from recorder.calls.events import Invite
@@ -158,6 +158,8 @@ class _Recorder:
         _check_folder(self._folder)
         if problems := settings_files.problems(settings):
             raise StartError("; ".join(problems))
+        for warning in (*settings_checks.warnings(settings), *settings_files.warnings(settings)):
+            _log.warning("settings_warning", what=warning)
         metrics.build.info(
             {"version": __version__, "pjproject": native.pjproject_version(), "python": platform.python_version()}
         )

@@ -76,6 +76,16 @@ def test_an_http_port_in_use_is_named_with_what_to_do(tmp_path: Path, subject: S
     assert "Traceback" not in ended.stderr
 
 
+def test_what_is_surely_not_meant_is_in_the_log_at_the_start(tmp_path: Path, subject: Subject) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        http = {"host": "127.0.0.1", "port": taken.getsockname()[1]}  # so that it ends at once
+        ended = started_with(tmp_path, subject, http=http, accounts=[{"id": "sales", "group": "acme"}])
+    assert "settings_warning" in ended.stderr
+    assert "record" in next(line for line in ended.stderr.splitlines() if "settings_warning" in line)
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, subject: Subject) -> None:
     (tmp_path / "file").write_text("")
     ended = started_with(tmp_path, subject, recording={"folder": str(tmp_path / "file" / "recordings")})
