@@ -44,6 +44,7 @@ def linear(code: int) -> int:
 CODES = range(0xA0, 0xC0)  # levels from 1884 to 7932, at least 128 apart
 APPLICATION_CODE = 0xF8  # 56: between two levels of the caller it changes nothing
 SECRET_CODES = {"a": 0x98, "b": 0x99}  # 11900, 11388; 22900 mixed
+GUARDED_CODES = {"a": 0x9A, "b": 0x9B}  # 10876, 10364: as secret, but said before the recorder had answered
 LEVELS = np.array([linear(code) for code in CODES])
 APPLICATION_LEVEL = linear(APPLICATION_CODE)
 AUDIBLE = (PEAK + APPLICATION_LEVEL + int(LEVELS.min())) // 2
@@ -143,6 +144,7 @@ class Stage:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     trouble: list[str] = field(default_factory=list)
     spoken: list[Voice] = field(default_factory=list)
+    asking_since: float = float("inf")  # of the begin of a silence that is not answered yet
     answered_s: float = 0.0
     hung_up_s: float = 0.0
 
@@ -160,14 +162,20 @@ class Stage:
         """Whether what is said at this moment must not be recorded."""
         return any(begin <= moment < end for begin, end in self.sensitive)
 
+    def code_of(self, side: str, number: int, moment: float) -> int:
+        """What this side says then in its packet of this number."""
+        if self.is_sensitive(moment):
+            held = any(sent <= moment < answered for sent, answered in self.asked) or self.asking_since <= moment
+            return (GUARDED_CODES if held else SECRET_CODES)[side]
+        return CODES[number % len(CODES)] if side == "a" else APPLICATION_CODE
+
     def voice(self, side: str) -> Voice:
         """A voice of this call."""
 
         def payload(number: int, due_s: float) -> bytes | None:
             if side in self.quiet:
                 return None
-            code = CODES[number % len(CODES)] if side == "a" else APPLICATION_CODE
-            return bytes([SECRET_CODES[side] if self.is_sensitive(due_s) else code]) * PACKET
+            return bytes([self.code_of(side, number, due_s)]) * PACKET
 
         made = Voice(payload)
         self.spoken.append(made)
@@ -246,7 +254,7 @@ class Theatre:
                 response = await caller.request("INFO", "Content-Type: application/json", json.dumps(body).encode())
                 if response.code != 403:
                     stage.trouble.append(f"the caller's control was answered {response.start}")
-        elif deed.what == "unknown" and stage.open_steps:
+        elif deed.what == "unknown" and any(by == "application" for by, _ in stage.open_steps):
             body = json.dumps({"action": "unmute", "step": "nobody-began-it"}).encode()
             response = await application.request("INFO", "Content-Type: application/json", body)
             if response.code < 400:
@@ -318,6 +326,8 @@ class Theatre:
             stage.open_steps.add(step)
         else:
             stage.open_steps.discard(step)
+        if first:
+            stage.asking_since = sent
         if first and stage.script.early:
             stage.sensitive.append([sent, float("inf")])
         if last:
@@ -326,6 +336,7 @@ class Theatre:
         answered = time.monotonic()
         if first:
             stage.asked.append((sent, answered))
+            stage.asking_since = float("inf")
             if not stage.script.early:
                 stage.sensitive.append([answered, float("inf")])
         if last:
@@ -477,7 +488,10 @@ def _heard(samples: Samples, began_s: float) -> Iterator[tuple[int, int]]:
 
 
 def scan(pid: int) -> dict[str, int]:
-    """How many runs of sensitive samples the process holds: decoded, in any width, and as packets."""
+    """How many runs of sensitive samples the process holds: decoded, in any width, and as packets.
+
+    What was said before the recorder answered is not looked for: it had been heard, and the guard took it back.
+    """
     caller, application = (linear(code) for code in SECRET_CODES.values())
     mixed = int(mix(np.array([caller], np.int16), np.array([application], np.int16))[0])
     values = {caller, application, caller + application, mixed}
