@@ -13,7 +13,9 @@ from recorder.loadtest.verify import Silence
 from tests.tones import RATE, Samples, read_wav
 
 _WINDOW = 400  # 50 ms: whole cycles of all four tones
-_SLACK_S = 0.18  # what the far ends' clocks and the recording's may differ by
+_SLACK_S = 0.1  # what the far ends' clocks and the recording's may differ by
+# A far end that is short of CPU begins to speak late: its bursts are looked for where they fit best.
+_LATE_S = np.arange(-0.1, 0.6, 0.01)
 
 
 @dataclass(slots=True)
@@ -59,9 +61,13 @@ def _hear(samples: Samples, voice: Voice, silences: Sequence[Silence], settle_s:
         judged_here &= (stops < silence.may[0]) | (starts > silence.may[1])
     if missing := int(np.count_nonzero(judged_here & (amplitude(voice.pilot_hz) < 0.5 * voice.pilot_level))):
         judged.faults.append(f"{voice.name} is not heard in {missing} windows of 50 ms")
-    into = (starts - voice.first_s) % voice.period_s
-    within = (into > _SLACK_S) & (into + _WINDOW / RATE < voice.burst_s - _SLACK_S)
-    outside = (into > voice.burst_s + _SLACK_S) & (into + _WINDOW / RATE < voice.period_s - _SLACK_S)
     burst = amplitude(voice.burst_hz) / voice.burst_level
-    if wrong := int(np.count_nonzero(judged_here & ((within & (burst < 0.5)) | (outside & (burst > 0.2))))):
-        judged.faults.append(f"{voice.name} speaks out of turn in {wrong} windows of 50 ms")
+
+    def wrong(late_s: float) -> int:
+        into = (starts - voice.first_s - late_s) % voice.period_s
+        within = (into > _SLACK_S) & (into + _WINDOW / RATE < voice.burst_s - _SLACK_S)
+        outside = (into > voice.burst_s + _SLACK_S) & (into + _WINDOW / RATE < voice.period_s - _SLACK_S)
+        return int(np.count_nonzero(judged_here & ((within & (burst < 0.5)) | (outside & (burst > 0.2)))))
+
+    if fewest := min(wrong(late_s) for late_s in _LATE_S):
+        judged.faults.append(f"{voice.name} speaks out of turn in {fewest} windows of 50 ms")
