@@ -126,11 +126,13 @@ def test_redaction_scripts_by_sipp(tmp_path: Path) -> None:
                 time.sleep(0.05)
             [path] = [path for path in subject.recordings.glob(f"*~{dialog_id}.*") if path.suffix != ".json"]
             samples = read_wav(path)[0]
-            assert (samples > AUDIBLE).any()
+            spans = spans_of(deeds_of(script), script.length_s)
+            if spans[0][0] > GUARD_BEFORE_S:  # otherwise it may be silent from the first to the last
+                assert (samples > AUDIBLE).any()
             leaked += [script] if (np.abs(samples.astype(int)) > LOUD).any() else []
             redactions = json.loads(path.with_suffix(".json").read_text())["redactions"]
             silences += len(redactions)
-            assert len(redactions) <= len(spans_of(deeds_of(script), script.length_s))
+            assert len(redactions) <= len(spans)
     assert subject.trouble() == []
     _log.info(
         "%d scripts by SIPp, %d silences, %d leaked; .part read %d times",
