@@ -15,6 +15,7 @@ from recorder.byte_store import reading
 from recorder.errors import KeyMaterialError, StorageError
 from recorder.file_format import SUFFIXES
 from recorder.keys import keyring, storage
+from recorder.library.folder import file_names
 from recorder.library.recovery import find_unfinished
 from recorder.sealed_store import key_ids, rewrap
 from recorder.settings import Settings
@@ -31,8 +32,7 @@ def run(settings: Settings) -> int:
     if not keys:
         raise KeyMaterialError("recording.encryption has no key, so that nothing can be wrapped anew")
     unfinished = find_unfinished(folder)
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.name.endswith(SUFFIXES))
+    names = [name for name in file_names(folder) if name.endswith(SUFFIXES)]
     changed, failed = 0, 0
     for name in track(names, "recordings", console=Console(stderr=True), disable=not sys.stderr.isatty()):
         try:

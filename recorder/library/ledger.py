@@ -40,6 +40,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from recorder.errors import StorageError
 from recorder.library.durable import FILE_MODE, sync_folder
+from recorder.library.folder import file_names
 from recorder.library.manifest import MANIFEST_SUFFIX, SIGNED_AS, Count, EpochMs, Manifest, Sha256, manifest_name
 from recorder.signing import PublicKeys, Signature, Signer, canonical
 
@@ -245,14 +246,9 @@ def enroll(folder: Path, ledger: Ledger) -> list[str]:
     keys = PublicKeys([ledger.signer.public_key] if ledger.signer else [])
     problems: list[str] = []
     batch: list[tuple[Manifest, bytes]] = []
-    try:
-        with os.scandir(folder) as entries:
-            unknown = sorted(
-                entry.name for entry in entries if entry.name.endswith(MANIFEST_SUFFIX) and entry.name not in known
-            )
-    except OSError as error:
-        raise StorageError(f"{folder}: the recordings' folder cannot be read: {error.strerror}") from error
-    for name in unknown:
+    for name in file_names(folder):
+        if not name.endswith(MANIFEST_SUFFIX) or name in known:
+            continue
         try:
             manifest, content = Manifest.read(folder / name), (folder / name).read_bytes()
             if (folder / manifest.file_name).stat().st_size != manifest.bytes:

@@ -8,7 +8,6 @@ The next start, before any call, does in this order (a composition root joins th
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ from recorder.file_format import SUFFIXES, Container, suffix_of
 from recorder.identifiers import RecordingName
 from recorder.library.database import EntryError
 from recorder.library.durable import TEMPORARY_SUFFIX
+from recorder.library.folder import file_names
 from recorder.library.index import Index, IndexEntry
 from recorder.library.manifest import (
     MANIFEST_SUFFIX,
@@ -62,7 +62,7 @@ class ReindexReport:
 
 def find_unfinished(folder: Path) -> list[Path]:
     """List the recordings that were being written when the process ended. Raises StorageError."""
-    return [folder / name for name in _names(folder) if name.endswith(PART_SUFFIX)]
+    return [folder / name for name in file_names(folder) if name.endswith(PART_SUFFIX)]
 
 
 def recording_name(path: Path) -> RecordingName:
@@ -149,7 +149,7 @@ def reindex(
     # First: a CDR that was kept says more than the one made for a recovered recording.
     _take_in_spills(folder, index, report)
     before_ns = time.time_ns() - int(settled_s * 1e9) if settled_s else sys.maxsize
-    listed = _names(folder)
+    listed = file_names(folder)
     names = set(listed)
     _remove_leftovers(folder, listed, before_ns)
     recordings = [name for name in listed if name.endswith(SUFFIXES) and name.isascii()]
@@ -159,7 +159,7 @@ def reindex(
         if number % _BATCH == 0:
             progress(number, len(recordings))
         has_manifest = manifest_name(name) in names
-        if (has_manifest and name in known) or not _is_ours(name):
+        if (has_manifest and name in known) or not is_recording(name):
             continue
         path = folder / name
         try:
@@ -197,16 +197,8 @@ def _read_header(path: Path, storage: Storage = PLAIN) -> tuple[AudioFormat, int
         raise StorageError(f"{path}: no manifest can be made of it: {error}") from error
 
 
-def _names(folder: Path) -> list[str]:
-    # There may be a million, all of them known: no Path is made of a name that is not looked at.
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
-    except OSError as error:
-        raise StorageError(f"{folder}: the recordings' folder cannot be read: {error.strerror}") from error
-
-
-def _is_ours(name: str) -> bool:
+def is_recording(name: str) -> bool:
+    """Whether a file of this name is a recording of ours, its manifest or its unfinished file."""
     try:
         recording_name(Path(name))
     except ValueError:
@@ -219,7 +211,7 @@ def _remove_leftovers(folder: Path, names: list[str], before_ns: int) -> None:
     for name in names:
         whole = name.removesuffix(TEMPORARY_SUFFIX)
         # Where the `.part` is there, a recording is perhaps being made of it right now.
-        if whole == name or whole + PART_SUFFIX in there or not _is_ours(whole):
+        if whole == name or whole + PART_SUFFIX in there or not is_recording(whole):
             continue
         if not whole.endswith((*SUFFIXES, MANIFEST_SUFFIX)):
             continue
@@ -291,7 +283,7 @@ def _note_missing_audio(names: set[str], report: ReindexReport) -> None:
         stem = name.removesuffix(MANIFEST_SUFFIX)
         if stem == name or any(stem + suffix in names for suffix in SUFFIXES):
             continue
-        if _is_ours(name):
+        if is_recording(name):
             _note(report, f"{name}: a manifest without its recording")
 
 

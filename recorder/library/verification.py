@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from recorder.errors import StorageError
 from recorder.file_format import SUFFIXES
+from recorder.library.folder import file_names
 from recorder.library.ledger import (
     LEDGER_NAME,
     NO_LINE,
@@ -33,7 +34,7 @@ from recorder.library.ledger import (
     read_lines,
 )
 from recorder.library.manifest import MANIFEST_SUFFIX, Manifest, manifest_name
-from recorder.library.recovery import recording_name
+from recorder.library.recovery import is_recording
 from recorder.sealed_store import fingerprint
 from recorder.signing import PublicKeys
 
@@ -123,7 +124,7 @@ def verify(
     report = Report()
     keys = keys or PublicKeys()
     running = _is_in_use(folder)
-    names = _names(folder)  # before the ledger: what is entered meanwhile is not looked for
+    names = set(file_names(folder))  # before the ledger: what is entered meanwhile is not looked for
     ledger = _read_ledger(folder / LEDGER_NAME, keys, report)
     for head, who in ((index.head if index else None, "the index knows"), (noted, "was noted")):
         _check_head(folder / LEDGER_NAME, head, who, ledger, report)
@@ -270,12 +271,12 @@ class _Check:
 
     def all_names(self) -> list[str]:
         """The file names of all recordings that there are or should be."""
-        found = {name for name in self._names if name.endswith(SUFFIXES) and _is_ours(name)}
+        found = {name for name in self._names if name.endswith(SUFFIXES) and is_recording(name)}
         found |= self._ledger.kept.keys()
         found |= self._index.recordings.keys() if self._index else set()
         described = {manifest_name(name) for name in found}
         for name in self._names - described:
-            if name.endswith(MANIFEST_SUFFIX) and _is_ours(name):
+            if name.endswith(MANIFEST_SUFFIX) and is_recording(name):
                 found.add(self._described_by(name))
         return sorted(found)
 
@@ -422,19 +423,3 @@ def _is_in_use(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def _names(folder: Path) -> set[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file(follow_symlinks=False)}
-    except OSError as error:
-        raise StorageError(f"{folder}: the recordings' folder cannot be read: {error.strerror}") from error
-
-
-def _is_ours(name: str) -> bool:
-    try:
-        recording_name(Path(name))
-    except ValueError:
-        return False
-    return True

@@ -1,6 +1,6 @@
 """Puts both legs on one timeline: aligned blocks, silence where a leg has nothing, no leg ever waited for.
 
-The bridge's clock is common, so alignment is arithmetic on positions. What has not been asked for yet stays in the
+The media clock is common, so alignment is arithmetic on positions. What has not been asked for yet stays in the
 taps: their rings are the only buffer. While both legs run in step, what is read is the block itself, without a copy.
 The slow path takes care of a leg that starts late, falls behind, is replaced, or breaks off.
 """
