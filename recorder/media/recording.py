@@ -210,6 +210,7 @@ class Recording:
         limit = timeline.leader() - self._hold_back
         if timeline.origin is not None:
             limit = min(limit, timeline.position + ROUND_S * self.clock_rate_hz)
+        self._keep_journal()  # before what it tells of: no silence reaches the file unexplained
         self._advance(limit)
         self._keep_journal()
         return self.samples - before

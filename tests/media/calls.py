@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,12 @@ class Call:
     """A recorded call of two tones, one a leg, on a clock that starts at `origin`."""
 
     def __init__(
-        self, path: Path, origin: int = 100_000, recording_origin: int | None = None, mode: Mode = "mute"
+        self,
+        path: Path,
+        origin: int = 100_000,
+        recording_origin: int | None = None,
+        mode: Mode = "mute",
+        journal: Callable[[], str] | None = None,
     ) -> None:
         self.a, self.b = FakeTap(), FakeTap()
         self.clock = self.origin = origin
@@ -35,6 +41,7 @@ class Call:
             guard_before_samples=GUARD,
             tolerance_samples=TOLERANCE,
             redaction_mode=mode,
+            journal=journal,
         )
 
     def talk(self, seconds: float, a: bool = True, b: bool = True) -> None:

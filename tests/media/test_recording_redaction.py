@@ -47,6 +47,23 @@ def test_a_redacted_step_never_reaches_the_disk_not_even_its_guard(path: Path) -
     assert (span.start, span.end, span.steps, span.unresumed) == (first, last, ("card",), False)
 
 
+def test_the_journal_tells_of_a_step_before_the_file_is_silent(path: Path) -> None:
+    told: list[int] = []
+
+    def journal() -> str:
+        if call.recording.spans():
+            told.append(call.recording.samples)
+        return "{}"
+
+    call = Call(path, journal=journal)
+    call.talk_and_pump(1)
+    call.recording.redactions.begin(call.clock, "card", "application")
+    call.talk(5)  # the writer was kept from its work
+    call.pump()
+    assert told[0] <= RATE - GUARD < call.recording.samples
+    call.end()
+
+
 def test_a_step_that_nobody_ends_is_silent_to_the_end(path: Path) -> None:
     call = Call(path)
     call.talk_and_pump(1)
