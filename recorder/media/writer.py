@@ -21,6 +21,11 @@ from recorder.metrics import Metrics
 
 _log = structlog.get_logger()
 
+# Who wakes so much too late supposes that the whole process stood still: what came meanwhile is still in the sockets, ...
+STALL_S = 0.15
+# ... and is not to count as late because this thread has its turn before the media threads have theirs.
+CATCH_UP_S = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class _Begin:
@@ -74,6 +79,7 @@ class Writer:
         self._commands: deque[_Begin | _End] = deque()
         self._closed = False
         self._due: float | None = None  # when the next round is to begin; None before the first
+        self._awake = 0.0  # when this thread was last seen to run
         self._live: dict[Recording, _Counted] = {}
 
     @property
@@ -134,6 +140,7 @@ class Writer:
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
             now = time.monotonic()
             self._metrics.writer_lag.set(now - due)
+            self._awake = due
             try:
                 self._round()
             except BaseException:  # noqa: BLE001 - without this thread nothing is recorded at all
@@ -153,6 +160,7 @@ class Writer:
         for recording in list(self._live):
             if recording.failure is not None:
                 continue
+            self._let_media_catch_up()
             try:
                 recording.pump()
                 self._count(recording)
@@ -160,6 +168,13 @@ class Writer:
                 self._fail(recording, error)
         if self._live:
             self.disk.wake()
+
+    def _let_media_catch_up(self) -> None:
+        stood_still_s = time.monotonic() - self._awake
+        if stood_still_s > STALL_S:
+            _log.info("writer_stood_still", seconds=round(stood_still_s, 3))
+            self._stopping.wait(CATCH_UP_S)
+        self._awake = time.monotonic()
 
     def _obey(self) -> None:
         while self._commands:

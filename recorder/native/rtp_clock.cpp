@@ -1,6 +1,7 @@
 #include "rtp_clock.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 namespace recorder {
@@ -8,6 +9,7 @@ namespace {
 
 constexpr std::int64_t kStrangeMs = 240; // more than jitter ever is
 constexpr std::int64_t kLongestStallMs = 1000;
+constexpr std::int64_t kOnTimeMs = 20; // so exact is no other stream's clock by chance
 // Both count, packets and time: after a stall, any number comes at one moment.
 constexpr unsigned kSettlingPackets = 15;
 constexpr std::int64_t kSettlingMs = 300;
@@ -30,7 +32,7 @@ std::int64_t RtpClock::place(std::uint32_t ssrc, std::uint32_t timestamp, std::i
     if (overtaken)
         return overtaken_at(ssrc, timestamp, arrival);
     const bool waits = std::exchange(waiting_.known, false);
-    if (fits(current_, ssrc, timestamp, arrival)) {
+    if (!resumes(before_, ssrc, timestamp, arrival) && fits(current_, ssrc, timestamp, arrival)) {
         const std::int64_t delayed = waits ? at(current_, waiting_.newest_timestamp) : kNowhere;
         if (delayed < arrival && delayed > arrival - ms(kLongestStallMs)) { // the first of a stall, whose end is here
             waited_ = delayed;
@@ -140,6 +142,12 @@ bool RtpClock::fits(const Stream &stream, std::uint32_t ssrc, std::uint32_t time
         return false;
     const std::int64_t delay = arrival - at(stream, timestamp);
     return delay <= ms(kStrangeMs) && delay >= -ms(is_settling(stream, arrival) ? kLongestStallMs : kStrangeMs);
+}
+
+// Whether it is on time for the stream before, though a stall made its last packets look like another stream.
+bool RtpClock::resumes(const Stream &stream, std::uint32_t ssrc, std::uint32_t timestamp, std::int64_t arrival) const noexcept {
+    return stream.known && stream.ssrc == ssrc && current_.ssrc == ssrc && is_settling(current_, arrival) &&
+           std::abs(arrival - at(stream, timestamp)) <= ms(kOnTimeMs);
 }
 
 bool RtpClock::is_settling(const Stream &stream, std::int64_t arrival) const noexcept {

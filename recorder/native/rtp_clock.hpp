@@ -90,6 +90,7 @@ class RtpClock {
 
     std::int64_t at(const Stream &stream, std::uint32_t timestamp) const noexcept;
     bool fits(const Stream &stream, std::uint32_t ssrc, std::uint32_t timestamp, std::int64_t arrival) const noexcept;
+    bool resumes(const Stream &stream, std::uint32_t ssrc, std::uint32_t timestamp, std::int64_t arrival) const noexcept;
     bool is_settling(const Stream &stream, std::int64_t arrival) const noexcept;
     std::int64_t begin(std::uint32_t ssrc, std::uint32_t timestamp, std::int64_t arrival) noexcept;
     std::int64_t go_on(std::uint32_t timestamp, std::int64_t arrival, bool quiet) noexcept;

@@ -128,7 +128,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """A recorder for the whole module; at its end it must leave in peace and have logged no error."""
     subject = Subject(tmp_path_factory.mktemp("recorder"), changes=CHANGES)
     # A target that does not answer is sent its INVITE for 32 s (RFC 3261, timer B): not to the one that the others use.
-    silent = {"name": "silent", "match": {"called": "9.*"}, "target": f"sip:{{user}}@127.0.0.1:{silent_port(subject)}"}
+    target = {"uri": f"sip:{{user}}@127.0.0.1:{silent_port(subject)}", "setup_timeout_s": 2}
+    silent = {"name": "silent", "match": {"called": "9.*"}, "targets": [target]}
     subject.configuration["routes"].insert(0, silent)
     with subject:
         bench = Bench(subject)
@@ -144,7 +145,7 @@ def silent_port(subject: Subject) -> int:
 
 
 CHANGES: dict[str, Any] = {
-    "sip": {"ring_timeout_s": 3, "setup_timeout_s": 2},
+    "sip": {"ring_timeout_s": 4},
     "trunks": [
         {
             "name": "caller",

@@ -255,6 +255,23 @@ def test_a_stall_within_the_call_costs_what_had_been_written_by_its_end(stall_s:
     assert tap.lost == 0
 
 
+@pytest.mark.parametrize("stall_s", [0.26, 0.5, 0.9, 1.4])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_stall_leaves_no_trace_in_what_comes_after_it(stall_s: float, seed: int) -> None:
+    """Whatever the jitter of those that end it: they are of the same stream, and stand by the same clock."""
+    phone = Phone()
+    phone.talk(noise(6))
+    begin, stop = 2 * RATE, 2 * RATE + round(stall_s * RATE)
+    carried = Network(jitter_ms=15, seed=seed).carry(phone.sent)
+    arrivals = sorted(stalled(carried, begin, stop), key=lambda one: (one[0], one[1].sequence))
+    samples, gaps, tap = record(arrivals, phone.now)
+    expected = timeline(phone.sent, phone.now)
+    late = max(begin, stop - BEHIND + ROUND)
+    assert np.array_equal(samples[late:], expected[late:])
+    assert all(cause == "late" and begin <= start and start + count <= late for cause, start, count in gaps)
+    assert tap.lost == 0
+
+
 def test_one_packet_with_a_wild_timestamp_does_no_harm() -> None:
     phone, stray = Phone(), Phone(timestamp=123_456_789, sequence=100)
     phone.talk(noise(2))
