@@ -21,7 +21,7 @@ from recorder.metrics import Metrics
 
 _log = structlog.get_logger()
 
-# Who wakes so much too late supposes that the whole process stood still: what came meanwhile is still in the sockets, ...
+# Who wakes so much too late supposes that the whole process stood still: what came meanwhile is in the sockets, ...
 STALL_S = 0.15
 # ... and is not to count as late because this thread has its turn before the media threads have theirs.
 CATCH_UP_S = 0.2

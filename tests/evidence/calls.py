@@ -39,7 +39,7 @@ def judge(path: Path, silences: Sequence[Silence] = (), settle_s: float = 0.3) -
     for silence in silences:
         first, last = (max(0, round(at * RATE)) for at in silence.must)
         if heard := int(np.count_nonzero(samples[first:last])):
-            judged.faults.append(f"{heard} samples of a muted step are heard")
+            judged.faults.append(f"{heard} samples are heard where silence is to be")
     for voice in (CALLER, APPLICATION):
         _hear(samples, voice, silences, settle_s, judged)
     return judged

@@ -61,9 +61,21 @@ if FULL:
     )
 
 
+class DisturbedError(Exception):
+    """The machine stood still, and RTP came too late: that shows in a recording, whatever the disk does."""
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", FAULTS if FULL else SMALL)
 def test_calls_go_on_and_what_can_be_kept_is_kept(tmp_path: Path, name: str) -> None:
+    try:
+        place_calls(tmp_path / "first", name)
+    except DisturbedError:
+        place_calls(tmp_path / "second", name)
+
+
+def place_calls(tmp_path: Path, name: str) -> None:
+    tmp_path.mkdir()
     fault = FAULTS[name]
     try:
         disk = LoopDisk(tmp_path / "scratch", 200 if FULL else 30)
@@ -119,6 +131,7 @@ def judge_all(
     rtp: dict[str, int],
 ) -> None:
     lost, kept, most, faults = 0, 0, 0, []
+    strange = set()
     for call in calls:
         paths = list(subject.recordings.glob(f"*~{call.dialog_id}.json"))
         if len(paths) != 1:
@@ -128,8 +141,7 @@ def judge_all(
         wrong, gone = examine(paths[0].with_name(manifest["file_name"]), manifest, call)
         faults += [f"{call.called}: {fault}" for fault in wrong]
         lost, kept, most = lost + gone, kept + manifest["samples"] - gone, max(most, gone)
-        causes = {gap["cause"] for gap in manifest["gaps"]} - set(fault.causes)
-        faults += [f"{call.called}: a gap by {cause}" for cause in causes]
+        strange |= {gap["cause"] for gap in manifest["gaps"]} - set(fault.causes)
         if not subject.api.knows(call.dialog_id):
             faults.append(f"{call.called}: not in the index")
     figures.info(
@@ -138,6 +150,9 @@ def judge_all(
         *(name, FAULT_S, len(calls), rtp["received"], rtp["missing"], kept / RATE, (kept + lost) / RATE),
         *(100 * kept / (kept + lost), most / RATE, metrics["recorder_lost_samples_total"]),
     )
+    if strange and strange <= {"late", "no_rtp", "never_started"}:
+        raise DisturbedError(f"gaps by {strange}; {faults}")
+    assert strange == set()
     assert faults == []
     assert most <= fault.loses_s * RATE
     assert bool(lost) == bool(fault.causes)
