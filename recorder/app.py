@@ -39,6 +39,7 @@ from recorder.media.recording import Recording
 from recorder.media.writer import Writer
 from recorder.metrics import Metrics
 from recorder.operators import Operators
+from recorder.retold import completed
 from recorder.session import Services
 from recorder.settings import Settings
 from recorder.sip.endpoint import Endpoint
@@ -96,7 +97,6 @@ def recover(
     found = Recovery()
     signer, storage = keys.signer(settings), keys.storage(settings)
     unfinished = find_unfinished(folder)
-    journal.remove_orphans(folder)
     if leave_slow:
         found.later = [part for part in unfinished if takes_long(part)]
     with (
@@ -114,7 +114,10 @@ def recover(
                 found.repaired += 1
             except (RecorderError, ValueError, OSError) as error:
                 found.failed.append(f"{part}: {error}")
-        report = reindex(folder, index, signer=signer, storage=storage, progress=partial(progress, "looked at"))
+        report = reindex(
+            folder, index, signer=signer, storage=storage, progress=partial(progress, "looked at"), complete=completed
+        )
+        journal.remove_orphans(folder)
         found.indexed = report.recordings
         found.failed += report.problems
         restore(folder, index)

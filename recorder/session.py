@@ -61,13 +61,13 @@ from recorder.calls.events import (
 from recorder.calls.health import Health
 from recorder.calls.routing import Decision, Identity
 from recorder.calls.targets import Address, Target
-from recorder.calls.termination import Termination
+from recorder.calls.termination import RESTARTED, Termination
 from recorder.controls import Controls
 from recorder.errors import IllegalEventError
 from recorder.identifiers import RecordingName
 from recorder.library.audit import AuditEntry
 from recorder.library.keeper import EndedCall, Keeper
-from recorder.library.manifest import Parties
+from recorder.library.manifest import LegFacts, Parties
 from recorder.media.recording import Recording
 from recorder.media.writer import Writer
 from recorder.metrics import Metrics
@@ -110,6 +110,7 @@ class Services:
         if take is None or not take.began:
             self.keeper.submit(EndedCall(cdr, None, None, ended_at))
             return
+        take.tell(cdr)
         self.ended[take.recording] = EndedCall(
             cdr, take.recording.commit, lambda written: take.manifest(written, cdr), ended_at
         )
@@ -350,6 +351,16 @@ class Session:
         services = self.services
         services.writer.begin(self.take.begin(self.take.position, self.controls.steps.open))
         self._note_hold()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Note what is known of the call, should the process die."""
+        if self.take is not None and self.take.began:
+            record = self._detail_record(RESTARTED)
+            self.take.tell(record.as_dict(), self._leg_facts())
+
+    def _leg_facts(self) -> dict[Side, LegFacts]:
+        return {side: leg_facts(leg.statistics(), leg.sip_call_id) for side, leg in self._legs.items()}
 
     def _note_hold(self) -> None:
         if self.take is not None:
@@ -357,8 +368,7 @@ class Session:
 
     def _stop_recording(self) -> None:
         if self.take is not None:
-            facts = {side: leg_facts(leg.statistics(), leg.sip_call_id) for side, leg in self._legs.items()}
-            self.take.stop(self.take.position, facts)
+            self.take.stop(self.take.position, self._leg_facts())
 
     # INFO ---------------------------------------------------------------------------------------------------------
 
@@ -442,6 +452,7 @@ class Session:
         self._take_in(new)
         self._relayed = False
         self._join()
+        self._tell()
         self.post(LegReplaced(side, new.direction, told))
 
     # The end ------------------------------------------------------------------------------------------------------

@@ -13,22 +13,18 @@ from recorder import native
 from recorder.byte_store import PLAIN, Storage
 from recorder.calls.events import Side
 from recorder.calls.recording_control import OpenStep
+from recorder.diary import Diary
+from recorder.facts import Facts
 from recorder.file_format import FileFormat
 from recorder.identifiers import RecordingName
-from recorder.library.journal import SoFar
 from recorder.library.manifest import (
     AudioFormat,
     EarlierLegFacts,
-    GapFacts,
-    GapTotal,
-    JoinFacts,
     LegFacts,
     Legs,
     Manifest,
     NameParts,
     Parties,
-    RedactionFacts,
-    RemovedTone,
     WrittenFile,
 )
 from recorder.media.recording import Recording
@@ -38,7 +34,6 @@ from recorder.tags import Tags
 
 HOLD_S = 0.2  # how late a packet may come and still be in the recording
 TOLERANCE_S = 0.02
-LATER_THAN_ANY = 1 << 40  # where a step ends that is open
 NARROW_HZ, WIDE_HZ = 8000, 16000
 WIDEBAND = frozenset({"g722", "opus"})
 
@@ -86,6 +81,7 @@ class Take:
         self._legs: dict[Side, LegFacts] = {}
         self._earlier: list[tuple[Side, int, LegFacts]] = []  # the place it had, until which sample, and who it was
         self._muted = False
+        self._diary = Diary(redaction.mode)
 
     def _set_rate(self, rate: int) -> None:
         """Count `rate` samples a second from now on. Before the answer: the taps are new ones."""
@@ -131,7 +127,7 @@ class Take:
             file_format=self._format,
             tags=tags,
             storage=self._storage,
-            journal=self.so_far,
+            journal=self._diary.line,
         )
         steps = list(steps)
         self._muted = bool(steps)
@@ -215,6 +211,7 @@ class Take:
     def manifest(self, written: WrittenFile, cdr: Mapping[str, Any]) -> Manifest:
         """Describe the finished file."""
         recording, rate = self.recording, self.recording.clock_rate_hz
+        facts = Facts(recording.in_file, rate)
         return Manifest(
             name=NameParts.of(self.name),
             file_name=self.file_name,
@@ -229,62 +226,28 @@ class Take:
             answered_ms=cdr["answered_ms"],
             ended_ms=cdr["ended_ms"],
             parties=Parties(calling=cdr["calling"], called=cdr["called"]),
-            legs=Legs(a=self._legs.get(Side.A), b=self._legs.get(Side.B), earlier=self._earlier_legs()),
-            gaps=self._gaps(),
-            gap_totals=tuple(
-                GapTotal(leg=leg, cause=cause, gaps=total.gaps, duration_s=total.samples / rate)
-                for (leg, cause), total in sorted(recording.gap_totals.items())
-            ),
+            legs=self._legs_of(self._legs),
+            gaps=facts.gaps(recording.gaps),
+            gap_totals=facts.totals(recording.gap_totals),
             redaction_mode=self._redaction_mode,
-            redactions=self._redactions(),
-            joins=self._joins(),
-            tones_removed=tuple(
-                RemovedTone(leg=leg, **placed)
-                for leg, start, stop in recording.removed_digits
-                if (placed := self._in_file(start, stop))["samples"]
-            ),
+            redactions=facts.redactions(recording.spans()),
+            joins=facts.joins(recording.joins),
+            tones_removed=facts.tones(recording.removed_digits),
             dropped_samples=recording.dropped_samples,
             cdr=dict(cdr),
         )
 
-    def so_far(self) -> str:
-        """What is to be known of a recording that is being written, should the process die: a line of JSON."""
-        lost = tuple(gap for gap in self._gaps() if gap.cause in ("storage", "file_lost"))
-        so_far = SoFar(
-            redaction_mode=self._redaction_mode, redactions=self._redactions(), joins=self._joins(), gaps=lost
-        )
-        return so_far.model_dump_json()
+    def tell(self, cdr: Mapping[str, Any], legs: Mapping[Side, LegFacts] | None = None) -> None:
+        """Note of the call, should the process die, its record as it is now, and who is there; None: as of the end."""
+        if not self.began:
+            return
+        # How many packets there were is known at the end only.
+        uncounted = {"rx_packets": None, "rx_lost": None}
+        told = self._legs if legs is None else {side: leg.model_copy(update=uncounted) for side, leg in legs.items()}
+        self._diary.tell(cdr, self._legs_of(told))
 
-    def _gaps(self) -> tuple[GapFacts, ...]:
-        return tuple(
-            GapFacts(leg=gap.leg, cause=gap.cause, **placed)
-            for gap in self.recording.gaps
-            if (placed := self._in_file(gap.start, gap.start + gap.length))["samples"]  # otherwise left out as well
-        )
-
-    def _redactions(self) -> tuple[RedactionFacts, ...]:
-        return tuple(
-            RedactionFacts(
-                **self._in_file(span.start, LATER_THAN_ANY if span.end is None else span.end),
-                step=",".join(step for step in span.steps if step) or None,
-                control=",".join(span.controls),
-                operators=span.operators,
-                resumed=not span.unresumed and span.end is not None,
-            )
-            for span in self.recording.spans()
-        )
-
-    def _joins(self) -> tuple[JoinFacts, ...]:
-        rate = self._rate
-        return tuple(
-            JoinFacts(
-                sample=join.position,
-                start_s=join.position / rate,
-                call_s=join.call_position / rate,
-                left_out_s=join.left_out / rate,
-            )
-            for join in self.recording.joins
-        )
+    def _legs_of(self, legs: Mapping[Side, LegFacts]) -> Legs:
+        return Legs(a=legs.get(Side.A), b=legs.get(Side.B), earlier=self._earlier_legs())
 
     def _earlier_legs(self) -> tuple[EarlierLegFacts, ...]:
         in_file, rate = self.recording.in_file, self._rate
@@ -292,19 +255,6 @@ class Take:
             EarlierLegFacts(side=side.value, until_s=in_file(until) / rate, **leg.model_dump())
             for side, until, leg in self._earlier
         )
-
-    def _in_file(self, start: int, stop: int) -> dict[str, Any]:
-        """What the manifest says of where a stretch of the call stands: in the file, and in the call."""
-        rate, first = self._rate, self.recording.in_file(start)
-        length = self.recording.in_file(stop) - first
-        return {
-            "start_sample": first,
-            "samples": length,
-            "start_s": first / rate,
-            "duration_s": length / rate,
-            "call_start_s": start / rate,
-            "call_duration_s": (stop - start) / rate,
-        }
 
 
 def _is_wideband(call_id: int) -> bool:

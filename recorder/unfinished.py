@@ -16,12 +16,12 @@ import structlog
 
 from recorder import threads
 from recorder.errors import RecorderError
-from recorder.library import journal
 from recorder.library.keeper import EndedCall, Keeper
 from recorder.library.manifest import AudioFormat, Manifest
 from recorder.library.recovery import recording_name, recovered_cdr, recovered_manifest
 from recorder.media.encoder import Described
 from recorder.media.part_file import WrittenFile
+from recorder.retold import completed, completed_cdr
 
 _log = structlog.get_logger()
 
@@ -43,7 +43,7 @@ def manifest_of(part: Path, written: WrittenFile) -> Manifest:
     """The manifest of what was made of `part`. Raises ValueError for a foreign name."""
     audio = AudioFormat.of(written.file_format, written.sample_rate_hz)
     manifest = recovered_manifest(recording_name(part), written, audio, tags=written.tags)
-    return journal.remember(part, manifest)
+    return completed(manifest, part.parent)
 
 
 class Unfinished:
@@ -88,7 +88,8 @@ class Unfinished:
         found, name = self._look(part), recording_name(part)
         ended_ms = max(part.stat().st_mtime_ns // 1_000_000, name.dialog_timestamp_ms)
         audio = AudioFormat.of(found.file_format, found.sample_rate_hz)
-        cdr = recovered_cdr(name, audio, found.tags, ended_ms, found.samples / found.sample_rate_hz)
+        made_up = recovered_cdr(name, audio, found.tags, ended_ms, found.samples / found.sample_rate_hz)
+        cdr = completed_cdr(made_up, part)
 
         made: list[WrittenFile] = []
 

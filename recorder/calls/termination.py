@@ -27,6 +27,8 @@ class Termination:
 CALLER_HANGUP = Termination("completed", "caller_hangup")
 CALLEE_HANGUP = Termination("completed", "callee_hangup")
 CALLER_CANCELLED = Termination("cancelled", "caller_cancelled", 487)
+RESTARTED = Termination("failed", "recorder_restarted")
+"""Of a call whose recorder died: it may be all that the next start knows."""
 
 # RFC 3261, section 21; what is not here is named by its class.
 _REJECTIONS = {

@@ -1,53 +1,103 @@
-"""What was redacted, lost and left out so far of a recording that is being written, for the case that its process dies.
+"""What is known of a recording that is being written, for the case that its process dies.
 
-Beside `<name>.part` stands `<name>.part.journal`, once there is anything to say: a line of JSON with all of it each
-time that something has changed. It says no more than the manifest will, and goes when the recording is finished.
+Beside `<name>.part` stands `<name>.part.journal`, to which a line of JSON is added for what is new: each thing is said
+once, so that it grows with the call and no faster. It says no more than the manifest will, and goes when that is there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from recorder.library.manifest import GapFacts, JoinFacts, Manifest, RedactionFacts
+from recorder.library.manifest import JoinFacts, Legs, RedactionFacts, manifest_path
 
 JOURNAL_SUFFIX = ".journal"
 
-Fact = TypeVar("Fact", RedactionFacts, GapFacts)
+Fact = TypeVar("Fact", RedactionFacts, JoinFacts)
+Leg = Literal["a", "b", "both"]
+Place = Annotated[int, Field(ge=0)]
+Happening = (
+    tuple[Literal["gap"], Leg, str, int, int]
+    | tuple[Literal["hold"], int, bool]
+    | tuple[Literal["tone"], Literal["a", "b"], int, int]
+    | tuple[Literal["lost"], str, Place, Place]
+    | tuple[Literal["gone"], Place, Place]
+)
+"""What has happened to a recording, in samples of the call's clock but for the last two, which are of the file:
+
+gap: whose sound, cause, start, length; hold: from where, whether it is; tone: whose, start, stop; lost (not kept):
+cause, start, length; gone (with the disk): from where, up to where.
+"""
 
 
-class SoFar(BaseModel):
-    """What a manifest would say now. A redaction that is open reaches past any end."""
+class Line(BaseModel):
+    """What is new. `redactions` and `joins` replace those from number `redactions_from`, or `joins_from`, on.
+
+    A redaction that is open reaches past any end. `whole`: what was said before is void.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    redaction_mode: Literal["mute", "pause", "tone"]
-    redactions: tuple[RedactionFacts, ...] = ()
-    joins: tuple[JoinFacts, ...] = ()
-    gaps: tuple[GapFacts, ...] = ()
+    number: Place
+    whole: bool = False
+    redaction_mode: Literal["mute", "pause", "tone"] | None = None
+    redactions_from: Place = 0
+    redactions: tuple[RedactionFacts, ...] | None = None
+    joins_from: Place = 0
+    joins: tuple[JoinFacts, ...] | None = None
+    happened: tuple[Happening, ...] = ()
+    legs: Legs | None = None
+    cdr: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Journal:
+    """All that the lines of a journal say together."""
+
+    redaction_mode: Literal["mute", "pause", "tone"] | None = None
+    redactions: list[RedactionFacts] = field(default_factory=list)
+    joins: list[JoinFacts] = field(default_factory=list)
+    happened: list[Happening] = field(default_factory=list)
+    legs: Legs | None = None
+    cdr: dict[str, Any] | None = None
+
+    def add(self, line: Line) -> None:
+        """Take in what the next line says."""
+        if line.whole:
+            self.redactions, self.joins, self.happened = [], [], []
+        self.redaction_mode = line.redaction_mode or self.redaction_mode
+        self.redactions = _replaced(self.redactions, line.redactions_from, line.redactions)
+        self.joins = _replaced(self.joins, line.joins_from, line.joins)
+        self.happened += line.happened
+        self.legs = line.legs or self.legs
+        self.cdr = line.cdr or self.cdr
+
+
+def read(part: Path) -> Journal | None:
+    """What the journal beside `part` says; None when there is none, or not a line that can be read."""
+    try:
+        lines = journal_path(part).read_bytes().split(b"\n")
+    except OSError:
+        return None
+    journal, following = None, 0
+    for text in lines[:-1]:  # what has no line feed was being written
+        with suppress(ValidationError):
+            line = Line.model_validate_json(text)
+            if line.number < following:
+                continue  # was written twice: the disk had refused the end of it
+            journal, following = journal or Journal(), line.number + 1
+            journal.add(line)
+    return journal
 
 
 def journal_path(part: Path) -> Path:
     """Where the journal of an unfinished recording is."""
     return part.with_name(part.name + JOURNAL_SUFFIX)
-
-
-def remember(part: Path, manifest: Manifest) -> Manifest:
-    """Complete the manifest that was made of `part` with what its journal says, if there is one that can be read."""
-    so_far = _last(journal_path(part))
-    if so_far is None:
-        return manifest
-    return manifest.model_copy(
-        update={
-            "redaction_mode": so_far.redaction_mode,
-            "redactions": tuple(_within(fact, manifest) for fact in so_far.redactions if _begins(fact, manifest)),
-            "joins": tuple(join for join in so_far.joins if join.sample <= manifest.samples),
-            "gaps": tuple(_within(fact, manifest) for fact in so_far.gaps if _begins(fact, manifest)),
-        }
-    )
 
 
 def remove(part: Path) -> None:
@@ -57,37 +107,14 @@ def remove(part: Path) -> None:
 
 
 def remove_orphans(folder: Path) -> None:
-    """Remove the journals of recordings that are finished; for a start."""
+    """Remove the journals of recordings that are finished, manifest included; for a start."""
     for path in folder.glob("*" + JOURNAL_SUFFIX):
-        if not path.with_name(path.name.removesuffix(JOURNAL_SUFFIX)).exists():
+        part = path.with_name(path.name.removesuffix(JOURNAL_SUFFIX))
+        final = part.with_suffix("")
+        if not part.exists() and (manifest_path(final).exists() or not final.exists()):
             with suppress(OSError):
                 path.unlink()
 
 
-def _last(path: Path) -> SoFar | None:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:
-        return None
-    for line in reversed(lines[:-1]):  # what has no line feed was being written
-        with suppress(ValidationError):
-            return SoFar.model_validate_json(line)
-    return None
-
-
-def _begins(fact: RedactionFacts | GapFacts, manifest: Manifest) -> bool:
-    """Whether the process lived long enough for it to be in the file."""
-    return fact.start_sample < manifest.samples or (fact.samples == 0 and fact.start_sample <= manifest.samples)
-
-
-def _within(fact: Fact, manifest: Manifest) -> Fact:
-    """The part of it that is in the file."""
-    beyond = fact.start_sample + fact.samples - manifest.samples
-    if beyond <= 0:
-        return fact
-    rate = manifest.format.sample_rate_hz
-    samples = fact.samples - beyond
-    changes: dict[str, object] = {"samples": samples, "duration_s": samples / rate}
-    if fact.call_duration_s is not None:
-        changes["call_duration_s"] = max(0.0, fact.call_duration_s - beyond / rate)
-    return fact.model_copy(update=changes)
+def _replaced(facts: list[Fact], start: int, new: Sequence[Fact] | None) -> list[Fact]:
+    return facts if new is None else facts[:start] + list(new)

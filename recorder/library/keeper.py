@@ -24,11 +24,12 @@ import structlog
 
 from recorder import threads
 from recorder.errors import StorageError
+from recorder.library import journal
 from recorder.library.database import EntryError
 from recorder.library.index import Index
 from recorder.library.ledger import Ledger
 from recorder.library.manifest import Manifest, WrittenFile, encoded
-from recorder.library.recovery import recording_name, recovered_manifest
+from recorder.library.recovery import PART_SUFFIX, recording_name, recovered_manifest
 from recorder.library.spill import write_spill
 from recorder.metrics import Metrics
 
@@ -226,6 +227,8 @@ class Keeper:
             if _is_the_disks(error) and not self._draining.is_set():
                 raise
             on_disk = False
+        else:
+            journal.remove(file.path.with_name(file.path.name + PART_SUFFIX))
         self._metrics.recordings.labels("recovered" if call.recovered else "kept").inc()
         self._metrics.recorded.inc(manifest.duration_s)
         return _Entry(call.cdr, manifest, call.ended_monotonic, on_disk, call.recovered)

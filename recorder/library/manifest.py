@@ -107,13 +107,14 @@ class LegFacts(_Part):
     """One leg. `remote_media` is `address:port`; packets are RTP packets of this leg's sender.
 
     `rx_lost` counts those since the answer that never came, by their sequence numbers; one that came twice hides none.
+    Neither is known of a recording that was repaired after a crash.
     """
 
     sip_call_id: str | None = None
     codec: str | None = None
     remote_media: str | None = None
-    rx_packets: Count = 0
-    rx_lost: Count = 0
+    rx_packets: Count | None = 0
+    rx_lost: Count | None = 0
 
 
 class EarlierLegFacts(LegFacts):

@@ -136,13 +136,15 @@ def reindex(
     signer: Signer | None = None,
     storage: Storage = PLAIN,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
+    complete: Callable[[Manifest, Path], Manifest] = lambda manifest, _folder: manifest,
 ) -> ReindexReport:
     """Enter in the index every recording in `folder` that it lacks, with its CDR and its usage entry.
 
-    Makes the manifest of a recording that has none first (signed, with a `signer`), and takes in the CDRs that an
-    earlier process had to leave behind. One file that cannot be used is a line in the report's `problems`, and the rest
-    goes on. Beside a running recorder give `settled_s`: files written to less than so many seconds ago are left to it.
-    `progress` is told, again and again, how many recordings have been looked at, and how many there are.
+    Makes the manifest of a recording that has none first (`complete` adds what it knows; signed, with a `signer`), and
+    takes in the CDRs that an earlier process had to leave behind. One file that cannot be used is a line in the
+    report's `problems`, and the rest goes on. Beside a running recorder give `settled_s`: files written to less than so
+    many seconds ago are left to it. `progress` is told, again and again, how many recordings have been looked at, and
+    how many there are.
     Raises StorageError when the folder or the index as a whole cannot be used.
     """
     report = ReindexReport()
@@ -165,7 +167,7 @@ def reindex(
         try:
             if path.stat().st_mtime_ns > before_ns:
                 continue
-            manifest = _checked(path) if has_manifest else _made(path, folder, report, signer, storage)
+            manifest = _checked(path) if has_manifest else _made(path, report, signer, storage, complete)
         except (StorageError, OSError) as error:
             _note(report, str(error))
             continue
@@ -235,9 +237,15 @@ def _checked(path: Path) -> Manifest:
     return manifest
 
 
-def _made(path: Path, folder: Path, report: ReindexReport, signer: Signer | None, storage: Storage) -> Manifest:
-    manifest = manifest_from_audio(path, storage).signed(signer)
-    manifest.write(folder)
+def _made(
+    path: Path,
+    report: ReindexReport,
+    signer: Signer | None,
+    storage: Storage,
+    complete: Callable[[Manifest, Path], Manifest],
+) -> Manifest:
+    manifest = complete(manifest_from_audio(path, storage), path.parent).signed(signer)
+    manifest.write(path.parent)
     report.manifests += 1
     return manifest
 

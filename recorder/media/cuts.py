@@ -55,14 +55,14 @@ class Cuts:
         stretches = []
         for join in self._joins:
             if start < join.position < stop:
-                stretches.append((self._call_position(start), join.call_position))
+                stretches.append((self.call_position(start), join.call_position))
                 start = join.position
         if start < stop:
-            begin = self._call_position(start)
+            begin = self.call_position(start)
             stretches.append((begin, begin + stop - start))
         return stretches
 
-    def _call_position(self, position: int) -> int:
-        """Where in the call a sample of the file comes from."""
+    def call_position(self, position: int) -> int:
+        """Where in the call a sample of the file comes from; the first behind a join, from behind what was left out."""
         left_out = sum(join.left_out for join in self._joins if join.position <= position)
         return position + left_out

@@ -14,7 +14,7 @@ it was is neither kept nor told.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -117,9 +117,13 @@ class DigitDetector:
 
 
 class DigitRemoval:
-    """Silences the keys that were pressed in either leg. It sees blocks ahead of time, and hands them on when due."""
+    """Silences the keys that were pressed in either leg. It sees blocks ahead of time, and hands them on when due.
 
-    def __init__(self, rate_hz: int) -> None:
+    `on_tone` is told of each stretch, whose pieces may overlap, before it is silenced.
+    """
+
+    def __init__(self, rate_hz: int, on_tone: Callable[[LegName, int, int], object] | None = None) -> None:
+        self._on_tone = on_tone
         self._detectors: dict[LegName, DigitDetector] = {"a": DigitDetector(rate_hz), "b": DigitDetector(rate_hz)}
         self._lead, self._tail = round(rate_hz * LEAD_S), round(rate_hz * TAIL_S)
         self._event_lead = round(rate_hz * EVENT_LEAD_S)
@@ -160,6 +164,8 @@ class DigitRemoval:
 
     def _silence(self, leg: LegName, start: int, stop: int) -> None:
         """Add to the list, in which only the last ones may still change."""
+        if self._on_tone is not None:
+            self._on_tone(leg, start, stop)
         stretches = self._stretches[leg]
         later: list[tuple[int, int]] = []
         while stretches and stretches[-1][1] >= start:

@@ -21,6 +21,7 @@ there the clock was set.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -67,9 +68,11 @@ class Gaps:
 
     Args:
         rate_hz: samples a second of all positions.
+        on_input: is told of everything that goes in; the same put into another one, in order, makes the same gaps.
     """
 
-    def __init__(self, rate_hz: int) -> None:
+    def __init__(self, rate_hz: int, on_input: Callable[[tuple[str | int, ...]], object] | None = None) -> None:
+        self._on_input = on_input
         self._slack = round(_HOLD_SLACK_S * rate_hz)
         self._listed: defaultdict[GapLeg, list[Gap]] = defaultdict(list)
         self._recent: defaultdict[GapLeg, list[Gap]] = defaultdict(list)
@@ -79,9 +82,13 @@ class Gaps:
     def hold(self, position: int, held: bool) -> None:
         """From `position` on the call is on hold, or no longer."""
         is_held = bool(self._holds) and self._holds[-1][1] is None
-        if held and not is_held:
+        if held == is_held:
+            return
+        if self._on_input is not None:
+            self._on_input(("hold", position, held))
+        if held:
             self._holds.append((position, None))
-        elif is_held and not held:
+        else:
             self._holds[-1] = (self._holds[-1][0], position)
 
     def add(self, gap: Gap) -> None:
@@ -90,6 +97,8 @@ class Gaps:
             gap = replace(gap, start=0, length=gap.stop)
         if gap.length <= 0:
             return
+        if self._on_input is not None:
+            self._on_input(("gap", gap.leg, gap.cause, gap.start, gap.length))
         recent = self._recent[gap.leg]
         if gap.cause == "late":
             self._explain(recent, gap)
@@ -118,6 +127,11 @@ class Gaps:
     def listed(self) -> tuple[Gap, ...]:
         """The first `LISTED` gaps of each leg, in order."""
         return in_order([gap for many in (self._listed, self._recent) for of_leg in many.values() for gap in of_leg])
+
+    @property
+    def holds(self) -> list[tuple[int, int | None]]:
+        """From where to where the call was on hold; None: it still is."""
+        return list(self._holds)
 
     @property
     def totals(self) -> dict[tuple[GapLeg, Cause], Total]:
@@ -165,6 +179,15 @@ class Gaps:
         if at < gap.stop:
             pieces.append(replace(gap, start=at, length=gap.stop - at))
         return pieces
+
+
+def with_gaps(totals: dict[tuple[GapLeg, Cause], Total], gaps: list[Gap]) -> dict[tuple[GapLeg, Cause], Total]:
+    """The totals with these gaps in them, too."""
+    for gap in gaps:
+        total = totals.setdefault((gap.leg, gap.cause), Total())
+        total.gaps += 1
+        total.samples += gap.length
+    return totals
 
 
 def in_order(gaps: list[Gap]) -> tuple[Gap, ...]:

@@ -10,9 +10,11 @@ out of the file (mode pause); `in_file` leads from one to the other.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -20,7 +22,8 @@ from recorder.byte_store import PLAIN, Storage
 from recorder.file_format import FileFormat
 from recorder.media.cuts import Cuts, Join
 from recorder.media.dtmf import DigitRemoval
-from recorder.media.gaps import Gap, GapLeg, Gaps, Total, in_order
+from recorder.media.gaps import Gap, GapLeg, Gaps, Total, in_order, with_gaps
+from recorder.media.losses import as_gaps
 from recorder.media.marker import marker
 from recorder.media.mixer import apart, mix
 from recorder.media.part_file import PartFile, WrittenFile
@@ -34,6 +37,11 @@ _log = structlog.get_logger()
 
 # One round takes at most this much of a recording, so that one that catches up does not keep the others waiting.
 ROUND_S = 60
+
+Happened = tuple[Any, ...]
+"""("gap", leg, cause, start, length), ("hold", position, held), ("tone", leg, start, stop) on the call's clock; on the
+file's ("lost", cause, start, length) and ("gone", has, written), see Losses. Put into Gaps and Losses again, in order,
+they make what the recording has made of them."""
 
 
 class Recording:
@@ -56,8 +64,9 @@ class Recording:
         file_format: of the finished file, and whether both legs are mixed or have a channel each, A on the left.
         tags: what the file says of itself.
         storage: how files are laid out on the disk.
-        journal: says, as one line of JSON, what was redacted, left out and lost so far. It is written down beside the
-            file whenever that changes, for the case that the process dies. Called on the writer thread.
+        journal: says, as one line of JSON, what is new of the recording since it was last asked (True: all that there
+            is to say), None for nothing. It is written down beside the file, for the case that the process dies. It
+            takes its news from `happened`. Called on the writer thread.
     """
 
     def __init__(
@@ -76,7 +85,7 @@ class Recording:
         file_format: FileFormat = FileFormat(),  # noqa: B008 - immutable
         tags: Tags = Tags(),  # noqa: B008 - immutable
         storage: Storage = PLAIN,
-        journal: Callable[[], str] | None = None,
+        journal: Callable[[Recording, bool], str | None] | None = None,
     ) -> None:
         self.path = path
         self.clock_rate_hz = clock_rate_hz
@@ -87,7 +96,9 @@ class Recording:
             lambda: PartFile.reopen(path, clock_rate_hz, file_format, tags=tags, storage=storage),
         )
         self._journal = journal
-        self._in_journal: tuple[object, ...] = ((), (), ())
+        self.happened: deque[Happened] = deque()
+        if journal is not None:
+            self.spool.on_loss = self.happened.append
         self.escaped_samples = 0
         self.failure: BaseException | None = None
         self.finished = False
@@ -96,9 +107,9 @@ class Recording:
         self._timeline = Timeline(a, b, origin=origin, block_samples=clock_rate_hz)
         tolerance = clock_rate_hz // 10 if tolerance_samples is None else tolerance_samples
         self._format = file_format
-        self._digits = DigitRemoval(clock_rate_hz) if remove_digits else None
+        self._digits = DigitRemoval(clock_rate_hz, self._note_tone) if remove_digits else None
         self._hold_back = max(guard_before_samples, self._look_ahead) + tolerance
-        self._gaps = Gaps(clock_rate_hz)
+        self._gaps = Gaps(clock_rate_hz, None if journal is None else self.happened.append)
         self._handled = 0  # up to here in the file, samples are in the spool or counted as lost
         self._length = 0
 
@@ -147,12 +158,7 @@ class Recording:
     @property
     def gap_totals(self) -> dict[tuple[GapLeg, Cause], Total]:
         """All gaps, summed up; complete after `finish`."""
-        totals = self._gaps.totals
-        for gap in self._file_gaps():
-            total = totals.setdefault((gap.leg, gap.cause), Total())
-            total.gaps += 1
-            total.samples += gap.length
-        return totals
+        return with_gaps(self._gaps.totals, self._file_gaps())
 
     @property
     def removed_digits(self) -> list[tuple[LegName, int, int]]:
@@ -215,16 +221,32 @@ class Recording:
         self._keep_journal()
         return self.samples - before
 
+    def history(self) -> list[Happened]:
+        """What `happened` has told so far, made anew; of very many gaps the first only."""
+        ends: list[tuple[int, bool]] = []
+        for start, stop in self._gaps.holds:
+            ends += [(start, True)] if stop is None else [(start, True), (stop, False)]
+        return [
+            *(("hold", position, held) for position, held in ends),
+            *(("gap", gap.leg, gap.cause, gap.start, gap.length) for gap in self._gaps.listed),
+            *(("tone", leg, start, stop) for leg, start, stop in self.removed_digits),
+            *(("lost", lost.cause, lost.start, lost.length) for lost in self.spool.losses),
+        ]
+
+    def _note_tone(self, leg: LegName, start: int, stop: int) -> None:
+        if self._journal is not None:
+            origin = self.origin or 0
+            self.happened.append(("tone", leg, start - origin, stop - origin))
+
     def _keep_journal(self) -> None:
         if self._journal is None or self.origin is None:
             return
-        known = (self.redactions.entries(), self.joins, self.spool.losses)
-        if known != self._in_journal:
-            self._in_journal = known
-            try:
-                self.spool.note(self._journal().encode())
-            except Exception:  # noqa: BLE001 - the recording itself goes on
-                _log.exception("journal_not_made", path=str(self.path))
+        whole, self.spool.journal_lost = self.spool.journal_lost, False
+        try:
+            if (line := self._journal(self, whole)) is not None:
+                self.spool.note(line.encode())
+        except Exception:  # noqa: BLE001 - the recording itself goes on
+            _log.exception("journal_not_made", path=str(self.path))
 
     def finish(self, end_position: int | None = None) -> None:
         """End the recording: it covers [origin, end_position) exactly. Idempotent.
@@ -245,6 +267,7 @@ class Recording:
         origin = end if timeline.origin is None else timeline.origin
         end = max(end, origin)
         self.redactions.close(end)
+        self._keep_journal()
         if self.failure is None:
             self._advance(end)
         else:
@@ -255,6 +278,8 @@ class Recording:
             self._note_gaps(last=True)
         self._gaps.close(self._length)
         self.finished = True
+        self._keep_journal()
+        self._journal = None
         self.spool.end(self.in_file(self._length))
 
     def fail(self, error: BaseException) -> None:
@@ -352,10 +377,4 @@ class Recording:
 
     def _file_gaps(self) -> list[Gap]:
         """What the disk has cost both legs."""
-        gaps = []
-        for lost in self.spool.losses:
-            for start, stop in self._cuts.in_call(lost.start, lost.start + lost.length):
-                stop = min(stop, self._length) if self.finished else stop
-                if start < stop:
-                    gaps.append(Gap(lost.cause, "both", start, stop - start))
-        return gaps
+        return as_gaps(self.spool.losses, self._cuts, self._length if self.finished else None)

@@ -14,21 +14,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import structlog
 
 from recorder.errors import StorageError
+from recorder.media.losses import Cause, Losses, Lost
 from recorder.media.part_file import PartFile, WrittenFile
 from recorder.media.source import Samples
 
 _log = structlog.get_logger()
-
-Cause = Literal["storage", "file_lost", "failure"]
 
 # After n failures in a row the disk is tried again n * 0.2 s later, 2 s at the most.
 RETRY_S = 0.2
@@ -61,15 +58,6 @@ class Memory:
         """Give back what was taken."""
         with self._lock:
             self.used_bytes -= count
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """A stretch of the file, in samples, that holds silence in place of what was said."""
-
-    cause: Cause
-    start: int
-    length: int
 
 
 @dataclass(slots=True)
@@ -105,6 +93,8 @@ class Spool:
         self.path = path
         self.memory = Memory()
         self.on_lost: Callable[[int], object] = int  # is told of how many samples are lost; any thread
+        self.on_loss: Callable[[tuple[str | int, ...]], object] | None = None  # of each loss; any thread
+        self.journal_lost = False  # all that the journal said has to be said again
         self.errors = 0
         self.stored = False
         self._create = create
@@ -115,8 +105,9 @@ class Spool:
         self._erased: list[_Erase] = []  # what a disk that failed may have forgotten
         self._end: int | None = None
         self._written = 0  # the file has been told of everything up to here
-        self._losses: list[Lost] = []
+        self._losses = Losses()
         self._lock = threading.Lock()  # of _losses
+        self._unjournalled = b""  # what the disk did not take for the journal
         self._failures = 0
         self._retry_at = 0.0
         self._look_at = 0.0
@@ -149,11 +140,9 @@ class Spool:
         if length <= 0:
             return
         with self._lock:
-            last = self._losses[-1] if self._losses else None
-            if last is not None and (last.cause, last.start + last.length) == (cause, start):
-                self._losses[-1] = replace(last, length=last.length + length)
-            else:
-                self._losses.append(Lost(cause, start, length))
+            self._losses.add(cause, start, length)
+            if self.on_loss is not None:
+                self.on_loss(("lost", cause, start, length))
         self.on_lost(length)
 
     def end(self, samples: int) -> None:
@@ -166,7 +155,7 @@ class Spool:
     def losses(self) -> tuple[Lost, ...]:
         """What was lost so far; no two overlap."""
         with self._lock:
-            return tuple(self._losses)
+            return tuple(self._losses.listed)
 
     @property
     def lost_samples(self) -> int:
@@ -213,10 +202,7 @@ class Spool:
         try:
             part = self._opened(now)
             self._store(part)
-            written = part.commit()
-            with suppress(OSError):
-                _journal(part).unlink()
-            return written
+            return part.commit()
         except StorageError as error:
             self._refused(error, now)
             raise
@@ -246,12 +232,16 @@ class Spool:
             self.stored = True
 
     def _add_note(self, part: PartFile, note: _Note) -> None:
-        """Add to the journal, as well as may be: the next line says the same and more."""
+        """Add to the journal, as well as may be: what the disk refuses goes with the next line."""
+        content = self._unjournalled + note.content + b"\n"
         try:
             with open(_journal(part), "ab", opener=_private) as file:
-                file.write(note.content + b"\n")
+                file.write(content)
+            self._unjournalled = b""
         except OSError as error:
             _log.warning("journal_not_written", path=str(self.path), error=error.strerror)
+            # A line that got there in part ends here; one that is there twice counts once.
+            self._unjournalled = content if content.startswith(b"\n") else b"\n" + content
 
     def _opened(self, now: float) -> PartFile:
         """The file, open and in its place."""
@@ -261,6 +251,7 @@ class Spool:
                 self._part = self._made_again(self._part)
         if self._part is None:
             part = self._reopen() if self._made else None
+            self.journal_lost = self.journal_lost or self._made
             if part is None:
                 part = self._created()
             self._queue.extendleft(self._erased)
@@ -295,6 +286,7 @@ class Spool:
             part.discard()  # the old file is still open, and is copied when there is room
             raise
         old.abandon()
+        self.journal_lost = True
         self._file_lost(part.samples)
         return part
 
@@ -303,13 +295,9 @@ class Spool:
         if has >= self._written:
             return
         with self._lock:
-            before = [lost for lost in self._losses if lost.start < has]
-            if before and before[-1].start + before[-1].length > has:
-                before[-1] = replace(before[-1], length=has - before[-1].start)
-            behind = [lost for lost in self._losses if lost.start >= self._written]
-            known = sum(lost.length for lost in self._losses)
-            self._losses = [*before, Lost("file_lost", has, self._written - has), *behind]
-            more = sum(lost.length for lost in self._losses) - known
+            more = self._losses.gone(has, self._written)
+            if self.on_loss is not None:
+                self.on_loss(("gone", has, self._written))
         self.on_lost(more)
 
     def _write(self, part: PartFile) -> None:

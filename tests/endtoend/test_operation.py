@@ -156,6 +156,11 @@ def test_after_a_crash_the_next_start_repairs_and_indexes_what_was_being_written
     assert has_tone(samples[int(0.6 * rate) : int(0.9 * rate)], 440)
     manifest = json.loads((subject.recordings / found["file_name"]).with_suffix(".json").read_text())
     assert manifest["recovered"]
+    assert manifest["cdr"]["details"] == manifest["cdr"]["details"] | {"trunk": "caller", "recovered": True}
+    assert manifest["cdr"]["b_sip_call_id"] == manifest["legs"]["b"]["sip_call_id"]
+    assert (manifest["legs"]["a"]["codec"], manifest["legs"]["a"]["rx_packets"]) == ("PCMU", None)
+    assert [manifest["cdr"]["details"]] == [cdr["details"] for cdr in subject.api.get("cdrs")["cdrs"]]
+    assert not list(subject.recordings.glob("*.journal"))
     assert subject.stop() == 0
 
 

@@ -1,79 +1,80 @@
-"""What a recording whose process died has to say of its redactions, gaps and joins."""
+"""What a recording whose process died has to say of itself: the lines of its journal, put together again."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from recorder.library.journal import SoFar, journal_path, remember, remove_orphans
-from recorder.library.manifest import GapFacts, JoinFacts, Manifest, RedactionFacts
-
-from .conftest import CallMaker
+from recorder.library.journal import journal_path, read, remove_orphans
 
 
-def redaction(start: int, samples: int, resumed: bool = True) -> RedactionFacts:
-    rate = 8000
-    return RedactionFacts(
-        start_sample=start,
-        samples=samples,
-        start_s=start / rate,
-        duration_s=samples / rate,
-        call_start_s=start / rate,
-        call_duration_s=samples / rate,
-        step="card",
-        control="application",
-        resumed=resumed,
+def redaction(start: int, samples: int) -> dict[str, Any]:
+    seconds = {"start_s": start / 8000, "duration_s": samples / 8000}
+    return {"start_sample": start, "samples": samples, **seconds, "control": "application", "resumed": True}
+
+
+def write(part: Path, *lines: dict[str, Any], end: str = "\n") -> None:
+    journal_path(part).write_text("\n".join(map(json.dumps, lines)) + end)
+
+
+def test_lines_add_up_and_what_changed_takes_the_place_of_what_was(tmp_path: Path) -> None:
+    part = tmp_path / "a.wav.part"
+    lost, gap = ["lost", "storage", 0, 160], ["gap", "a", "loss", 800, 160]
+    write(
+        part,
+        {"number": 0, "redaction_mode": "mute", "redactions": [redaction(0, 80), redaction(100, 1 << 40)]},
+        {"number": 1, "happened": [lost]},
+        {"number": 2, "redactions_from": 1, "redactions": [redaction(100, 80), redaction(300, 80)], "happened": [gap]},
     )
-
-
-@pytest.fixture
-def recovered(make_call: CallMaker) -> Manifest:
-    return make_call(samples=16000).manifest(redactions=(), gaps=(), recovered=True)
-
-
-def test_the_last_whole_line_counts_and_what_is_open_ends_with_the_file(folder: Path, recovered: Manifest) -> None:
-    part = folder / (recovered.file_name + ".part")
-    first = SoFar(redaction_mode="mute", redactions=(redaction(800, 1 << 40, resumed=False),))
-    gap = GapFacts(leg="both", cause="storage", start_sample=15000, samples=4000, start_s=1.875, duration_s=0.5)
-    second = SoFar(
-        redaction_mode="mute",
-        redactions=(redaction(800, 800), redaction(12000, 1 << 40, resumed=False), redaction(20000, 800)),
-        gaps=(gap,),
-    )
-    torn = first.model_dump_json()[:-10]
-    journal_path(part).write_text(first.model_dump_json() + "\n" + second.model_dump_json() + "\n" + torn)
-    told = remember(part, recovered)
-    assert told.redactions == (redaction(800, 800), redaction(12000, 4000, resumed=False))
-    assert [(fact.start_sample, fact.samples) for fact in told.gaps] == [(15000, 1000)]
+    told = read(part)
+    assert told is not None
+    assert [(one.start_sample, one.samples) for one in told.redactions] == [(0, 80), (100, 80), (300, 80)]
+    assert [list(one) for one in told.happened] == [lost, gap]
     assert told.redaction_mode == "mute"
 
 
-def test_where_a_step_was_left_out_of_the_file(folder: Path, recovered: Manifest) -> None:
-    part = folder / (recovered.file_name + ".part")
-    join = JoinFacts(sample=16000, start_s=2, call_s=2, left_out_s=3)
-    so_far = SoFar(redaction_mode="pause", redactions=(redaction(16000, 0, resumed=False),), joins=(join,))
-    journal_path(part).write_text(so_far.model_dump_json() + "\n")
-    told = remember(part, recovered)
-    assert told.joins == (join,)
-    assert len(told.redactions) == 1
+def test_a_line_that_was_written_twice_counts_once_and_a_torn_one_not_at_all(tmp_path: Path) -> None:
+    part = tmp_path / "a.wav.part"
+    lines = [{"number": number, "happened": [["lost", "storage", 160 * number, 160]]} for number in range(3)]
+    text = [json.dumps(line) for line in lines]
+    journal_path(part).write_text("\n".join([text[0], text[1][:-9], text[0], text[1], text[2][:-1]]))
+    told = read(part)
+    assert told is not None
+    assert [one[2] for one in told.happened] == [0, 160]
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "{}\n", "[1]\n\n"])
-def test_without_a_journal_that_can_be_read_the_manifest_stays_as_it_is(
-    folder: Path, recovered: Manifest, content: str | None
-) -> None:
-    part = folder / (recovered.file_name + ".part")
+def test_after_a_disk_that_has_lost_the_lines_all_is_said_again(tmp_path: Path) -> None:
+    part = tmp_path / "a.wav.part"
+    write(
+        part,
+        {"number": 0, "redactions": [redaction(0, 80)], "happened": [["hold", 0, True]], "cdr": {"id": "D"}},
+        {"number": 7, "whole": True, "redactions": [redaction(50, 80)]},
+    )
+    told = read(part)
+    assert told is not None
+    assert [one.start_sample for one in told.redactions] == [50]
+    assert told.happened == []
+    assert told.cdr == {"id": "D"}
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "{}\n", "[1]\n\n", '{"number":0,"happened":[["gap","x"]]}\n'])
+def test_what_cannot_be_read_says_nothing(tmp_path: Path, content: str | None) -> None:
+    part = tmp_path / "a.wav.part"
     if content is not None:
         journal_path(part).write_text(content)
-    assert remember(part, recovered) == recovered
+    assert read(part) is None
 
 
-def test_journals_of_finished_recordings_are_removed(folder: Path) -> None:
-    kept, orphan = folder / "a.wav.part", folder / "b.wav.part"
-    kept.write_bytes(b"")
-    for part in (kept, orphan):
-        journal_path(part).write_text("{}\n")
-    remove_orphans(folder)
-    assert journal_path(kept).exists()
-    assert not journal_path(orphan).exists()
+def test_journals_of_finished_recordings_are_removed(tmp_path: Path) -> None:
+    names = {name: tmp_path / f"{name}.wav.part" for name in ("unfinished", "without manifest", "whole", "gone")}
+    for part in names.values():
+        write(part, {"number": 0})
+    names["unfinished"].write_bytes(b"")
+    for name in ("without manifest", "whole"):
+        names[name].with_suffix("").write_bytes(b"")
+    (tmp_path / "whole.json").write_bytes(b"")
+    remove_orphans(tmp_path)
+    assert [name for name, part in names.items() if journal_path(part).exists()] == ["unfinished", "without manifest"]

@@ -28,7 +28,7 @@ class Call:
         origin: int = 100_000,
         recording_origin: int | None = None,
         mode: Mode = "mute",
-        journal: Callable[[], str] | None = None,
+        journal: Callable[[Recording, bool], str | None] | None = None,
     ) -> None:
         self.a, self.b = FakeTap(), FakeTap()
         self.clock = self.origin = origin
