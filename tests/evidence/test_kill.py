@@ -6,6 +6,7 @@ import json
 import random
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,11 +15,16 @@ from typing import Any
 
 import pytest
 
+from recorder import keys, settings
+from recorder.byte_store import Storage
+from recorder.keyring import add_key
 from recorder.loadtest.audit import Guards, expectation
 from recorder.loadtest.peers import Plan, Sipp
 from recorder.loadtest.subject import Subject
 from recorder.loadtest.traffic import CallSeen, note
 from recorder.loadtest.verify import Silence
+from recorder.sealed_store import SealingStorage, fingerprint
+from recorder.signing import make_pair
 from tests.evidence.calls import judge
 from tests.evidence.size import FULL, figures
 
@@ -29,11 +35,19 @@ LONG_CALLS, SHORT_CALLS = 14, 6
 LONGEST_LOSS_S = 1.0 if FULL else 2.0  # the test run shares the machine
 # Who was answered less long ago than this when the process died may have no file yet.
 UNBORN_S = 0.1
+# The second digit of the number that is called says what its recording is to be: encoding, in the manifest.
+FORMATS = {
+    "1": ("pcm16", "pcm_s16le"),
+    "2": ("flac", "flac"),
+    "3": ("ulaw", "pcm_mulaw"),
+    "4": ("opus", "opus"),
+}
+ENCODE_S = 60  # FLAC and Opus are finished beside the running calls
 
 
 @dataclass(slots=True)
 class Found:
-    """What a number of kills have left. Times in seconds."""
+    """What a number of kills have left. Times in seconds; `kinds` counts those recovered and muted of each format."""
 
     kills: int = 0
     calls: int = 0
@@ -42,8 +56,10 @@ class Found:
     unborn: int = 0
     short_s: list[float] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Found) -> None:
+        self.kinds += other.kinds
         for name in ("kills", "calls", "recovered", "muted", "unborn", "short_s", "faults"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -58,7 +74,9 @@ def test_kill_9_at_any_moment_loses_no_recording(tmp_path: Path) -> None:
     began = time.monotonic()
     with ThreadPoolExecutor(LANES) as lanes:
         lane = [
-            lanes.submit(kill_again_and_again, tmp_path / str(number), kills, random.Random(seed + number))
+            lanes.submit(
+                kill_again_and_again, tmp_path / str(number), kills, random.Random(seed + number), number % 2 == 1
+            )
             for number, (seed, kills) in enumerate(zip(seeds, shares, strict=True))
         ]
         for one in lane:
@@ -70,18 +88,36 @@ def test_kill_9_at_any_moment_loses_no_recording(tmp_path: Path) -> None:
         *(found.kills, seeds, time.monotonic() - began, found.calls, found.recovered, found.muted, found.unborn),
         *(UNBORN_S, ordered[len(ordered) // 2], ordered[-1], sum(short > 1.0 for short in ordered)),
     )
+    figures.info("recovered, and of these muted: %s", dict(sorted(found.kinds.items())))
     assert found.faults == []
     assert found.calls > 10 * KILLS
     assert found.recovered > 5 * KILLS
     if ordered[-1] > LONGEST_LOSS_S and not FULL:  # a stalled machine loses more: it is asked once again
-        again = kill_again_and_again(tmp_path / "again", 1, random.Random(seeds[0]))
+        again = kill_again_and_again(tmp_path / "again", 1, random.Random(seeds[0]), sealed=False)
         assert again.faults == []
         ordered = sorted(again.short_s)
     assert ordered[-1] <= LONGEST_LOSS_S
 
 
-def kill_again_and_again(folder: Path, kills: int, chance: random.Random) -> Found:
-    subject = Subject(folder, calls=LONG_CALLS + SHORT_CALLS + 4)
+def kill_again_and_again(folder: Path, kills: int, chance: random.Random, sealed: bool) -> Found:
+    changes: dict[str, Any] = {
+        "accounts": [
+            {
+                "id": encoding,
+                "group": "tests",
+                "record": True,
+                "match": {"called": f".{digit}.*"},
+                "format": {"encoding": encoding},
+            }
+            for digit, (encoding, _) in FORMATS.items()
+        ]
+    }
+    folder.mkdir()
+    if sealed:
+        make_pair(folder / "signing.pem")
+        add_key(folder / "encryption.keys", "first")
+        changes["recording"] = {"signing_key_file": "signing.pem", "encryption": {"key_file": "encryption.keys"}}
+    subject = Subject(folder, calls=LONG_CALLS + SHORT_CALLS + 4, changes=changes)
     found = Found()
     with subject:
         for _ in range(kills):
@@ -134,13 +170,17 @@ def planned(chance: random.Random) -> list[tuple[CallSeen, bool]]:
     calls = []
     for number in range(LONG_CALLS + SHORT_CALLS):
         sensitive = number % 3 == 0
-        called = f"{8 if sensitive else 7}{run}{number:03}"
+        called = f"{8 if sensitive else 7}{1 + number % len(FORMATS)}{run}{number:03}"
         calls.append((CallSeen(called, secrets.token_hex(16).upper(), sensitive), number >= LONG_CALLS))
     return calls
 
 
 def look(subject: Subject, calls: Sequence[CallSeen], killed: float) -> Found:
     found = Found(kills=1)
+    storage = keys.storage(settings.load(subject.folder / "recorder.yaml"))
+    end = time.monotonic() + ENCODE_S
+    while not finished(subject) and time.monotonic() < end:
+        time.sleep(0.05)
     known = {one["id"] for one in subject.api.get("cdrs", limit=200)["cdrs"]}
     for call in calls:
         if call.answered is None or call.answered >= killed:
@@ -153,7 +193,7 @@ def look(subject: Subject, calls: Sequence[CallSeen], killed: float) -> Found:
         if len(manifests) != 1:
             found.faults.append(f"{call.called}: {len(manifests)} manifests")
             continue
-        faults, short_s, recovered = examine(manifests[0], call, killed)
+        faults, short_s, recovered = examine(manifests[0], call, killed, storage)
         if call.dialog_id not in known:
             faults.append("no CDR")
         if not subject.api.knows(call.dialog_id):
@@ -161,14 +201,23 @@ def look(subject: Subject, calls: Sequence[CallSeen], killed: float) -> Found:
         found.faults += [f"{call.called}, answered {killed - call.answered:.2f} s before: {fault}" for fault in faults]
         found.short_s.append(short_s)
         found.recovered += recovered
-        found.muted += recovered and call.muted is not None and call.unmuted is None
+        muted = recovered and call.muted is not None and call.unmuted is None
+        found.muted += muted
+        kind = FORMATS[call.called[1]][0] + (", sealed" if isinstance(storage, SealingStorage) else "")
+        found.kinds[kind] += recovered
+        found.kinds[f"{kind}, muted"] += muted
     left = [path.name for path in subject.recordings.iterdir() if path.suffix in (".part", ".tmp", ".journal")]
     if left:
         found.faults.append(f"left over: {left}")
     return found
 
 
-def examine(path: Path, call: CallSeen, killed: float) -> tuple[list[str], float, bool]:
+def finished(subject: Subject) -> bool:
+    unfinished = any(path.suffix == ".part" for path in subject.recordings.iterdir())
+    return not unfinished and subject.api.metrics()["recorder_finish_queue_depth"] == 0
+
+
+def examine(path: Path, call: CallSeen, killed: float, storage: Storage) -> tuple[list[str], float, bool]:
     """What is wrong with the recording of a call; by how much it is short; and whether it had to be recovered."""
     manifest: dict[str, Any] = json.loads(path.read_text())
     assert call.answered is not None
@@ -177,8 +226,16 @@ def examine(path: Path, call: CallSeen, killed: float) -> tuple[list[str], float
     silences = expectation(call, Guards()).silences
     if call.muting is not None and call.muted is None:  # nobody knows whether the mute had come in
         silences = [Silence((0, 0), (call.muting - call.answered - 0.4, 60))]
-    judged = judge(path.with_name(manifest["file_name"]), silences)
+    recording, encoding = path.with_name(manifest["file_name"]), FORMATS[call.called[1]][1]
+    judged = judge(recording, silences, storage=storage, lossy=encoding == "opus")
     faults = judged.faults
+    if (manifest["format"]["encoding"], manifest["encrypted"]) != (encoding, isinstance(storage, SealingStorage)):
+        faults.append(f"is {manifest['format']}, encrypted: {manifest['encrypted']}")
+    with recording.open("rb") as file:
+        if fingerprint(file) != (manifest["bytes"], manifest["sha256"]):
+            faults.append("the manifest has another checksum")
+    if judged.length_s and (not manifest["legs"]["b"] or not manifest["cdr"]["details"].get("trunk")):
+        faults.append(f"the manifest does not know the call: {manifest['legs']}, {manifest['cdr']}")
     reached_step = call.muted is not None and judged.length_s > call.muted - call.answered + 0.1
     if manifest["recovered"] and reached_step and not manifest["redactions"]:
         faults.append(f"the manifest does not tell of the muted step, and there are {judged.length_s:.2f} s")
