@@ -116,6 +116,11 @@ class Bench:
         raise AssertionError(f"{what} did not come within {timeout_s} s")
 
 
+def later(found_s: float, said_s: float, early_s: float = 0.05) -> bool:
+    """Whether the recorder had it at that moment, or as much later as a machine that stands still may make it."""
+    return -early_s < found_s - said_s < 0.5
+
+
 def audio_port(message: SipMessage) -> int:
     """The port that an SDP body asks audio to be sent to (RFC 8866, section 5.14)."""
     found = re.search(rb"^m=audio (\d+) ", message.body, re.MULTILINE)

@@ -16,7 +16,7 @@ from recorder.file_format import FileFormat
 from recorder.loadtest.peers import Plan, Sipp
 from recorder.loadtest.subject import Subject
 from recorder.loadtest.tones import Codec, write_raw
-from tests.endtoend.conftest import CHANGES, Bench, Kept, silent_port
+from tests.endtoend.conftest import CHANGES, Bench, Kept, later, silent_port
 from tests.endtoend.test_transfer import APPLICATION_HZ, CALLER_HZ, TARGET_HZ, play
 from tests.tones import Samples, amplitude_of, read_wav, sine
 
@@ -77,7 +77,7 @@ def test_a_call_in_each_format(formats: Bench, tmp_path: Path, called: str) -> N
     )
     kept, cdr = formats.kept(call), formats.cdr(call)
     length = len(kept.samples)
-    assert length / kept.rate == pytest.approx(1.2, abs=0.1)
+    assert later(length / kept.rate, 1.2)
     assert kept.path.suffix == one.suffix
     assert not list(formats.subject.recordings.glob("*.tmp"))
     middle = kept.samples[length // 4 : -length // 4]

@@ -19,7 +19,7 @@ import yaml
 from recorder.loadtest.peers import Plan, Sipp
 from recorder.loadtest.subject import Subject
 from recorder.loadtest.tones import Codec
-from tests.endtoend.conftest import Bench, audio_port
+from tests.endtoend.conftest import Bench, audio_port, later
 from tests.peers.rtp import RtpPeer, encoded, voice_of
 from tests.tones import has_tone, read_wav, silence, sine, tone_onset
 
@@ -135,7 +135,7 @@ def test_a_call_that_is_up_is_shown_and_ends_in_peace_when_the_recorder_is_told_
             assert caller.wait().ok
         assert application.wait().ok
     [manifest] = [json.loads(path.read_text()) for path in subject.recordings.glob("*.json")]
-    assert manifest["duration_s"] == pytest.approx(3.0, abs=0.1)
+    assert later(manifest["duration_s"], 3.0)
     assert manifest["cdr"]["reason"] == "caller_hangup"
     assert subject.trouble() == []
 
@@ -219,7 +219,7 @@ def test_at_16_khz_the_tones_are_where_they_were_spoken(tmp_path: Path) -> None:
         )
         kept = Bench(subject).kept(call)
     assert kept.rate == 16000
-    assert len(kept.samples) / kept.rate == pytest.approx(3.5, abs=0.1)
+    assert later(len(kept.samples) / kept.rate, 3.5)
     assert a.first_sent_s is not None
     assert b.first_sent_s is not None
     answered = kept.manifest["answered_ms"] / 1000

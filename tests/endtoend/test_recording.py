@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recorder.loadtest.tones import Codec, write_raw
-from tests.endtoend.conftest import Bench, Call, Kept
+from tests.endtoend.conftest import Bench, Call, Kept, later
 from tests.peers.rtp import RtpPeer, encoded, voice_of
 from tests.tones import amplitude_of, is_tone, silence, sine, tone_onset
 
@@ -31,7 +31,7 @@ def answered_s(call: Call) -> float:
 
 
 def check_length(call: Call, kept: Kept) -> None:
-    assert len(kept.samples) / kept.rate == pytest.approx(answered_s(call), abs=0.040)
+    assert later(len(kept.samples) / kept.rate, answered_s(call))  # 200 and BYE are seen late, if at all
     assert kept.manifest["samples"] == len(kept.samples)
 
 
@@ -99,17 +99,18 @@ def test_a_muted_step_is_exact_silence_and_sound_is_back_at_once(bench: Bench, t
     mute, unmute = (message.time_s - begins for message in call.application.sent("INFO"))
     rate = kept.rate
     assert not kept.samples[int(mute * rate) : int(unmute * rate)].any()
-    assert is_tone_pair(kept.samples[int((mute - 0.7) * rate) : int((mute - 0.35) * rate)])
-    assert is_tone_pair(kept.samples[int((unmute + 0.1) * rate) : int((unmute + 0.6) * rate)])
     [span] = kept.manifest["redactions"]
     assert span["resumed"]
     assert span["control"] == "application"
     assert span["step"] == ("card" if scenario.endswith("json") else None)
     counted = bench.subject.api.metrics()["recorder_redacted_seconds_total"] - counted
     assert counted == pytest.approx(span["duration_s"], abs=0.001)
-    silent = kept.samples[span["start_sample"] : span["start_sample"] + span["samples"]]
-    assert not silent.any()
-    assert span["start_s"] == pytest.approx(mute - 0.3, abs=0.05)
+    first, last = span["start_sample"], span["start_sample"] + span["samples"]
+    assert not kept.samples[first:last].any()
+    assert is_tone_pair(kept.samples[first - 3200 : first - 400])
+    assert is_tone_pair(kept.samples[last + 400 : last + 4400])
+    assert later(first / rate, mute - 0.3)
+    assert later(last / rate, unmute + 0.06)
     assert len(call.application.received(200)) >= 2
 
 
@@ -125,7 +126,7 @@ def test_info_before_answer_mutes_from_the_first_sample(bench: Bench, tmp_path: 
     [span] = kept.manifest["redactions"]
     assert span["start_sample"] == 0
     assert not kept.samples[: span["samples"]].any()
-    assert span["duration_s"] == pytest.approx(2.06, abs=0.06)
+    assert later(span["duration_s"], 2.06)
     assert is_tone_pair(kept.samples[span["samples"] + 800 : span["samples"] + 4800])
 
 
@@ -202,4 +203,4 @@ def test_mapped_headers_name_the_file(bench: Bench) -> None:
     assert kept.path.name.startswith("g.1~partner~")
     assert kept.path.name.endswith("~D-1.wav")
     begun_ms = int(kept.path.name.split("~")[2])
-    assert begun_ms / 1000 == pytest.approx(call.caller.sent("INVITE")[0].time_s, abs=0.1)
+    assert later(begun_ms / 1000, call.caller.sent("INVITE")[0].time_s)

@@ -113,7 +113,7 @@ def test_a_configuration_is_taken_over_but_for_its_addresses_and_rules(tmp_path:
         if (manifest := json.loads(path.read_text()))["redactions"]
     ]
     # Muted at 4.0 s for 2.5 s, less the guard of its own.
-    assert muted["start_s"] == pytest.approx(3.3, abs=0.1)
+    assert 3.25 < muted["start_s"] < 3.8
 
 
 def test_a_recorder_that_runs_already_is_tested_by_its_folder(tmp_path: Path) -> None:

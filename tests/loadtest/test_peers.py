@@ -100,7 +100,7 @@ def test_the_times_given_to_a_scenario_are_kept() -> None:
     )
     off, on = callee.sent("INFO")
     assert (off.header("Record"), on.header("Record")) == ("off", "on")
-    assert on.time_s - off.time_s == pytest.approx(0.7, abs=0.1)
+    assert 0.65 < on.time_s - off.time_s < 1.5
 
 
 def test_a_failed_call_shows_in_the_outcome() -> None:
