@@ -278,7 +278,7 @@ class UnsealingStorage:
             head = os.pread(descriptor, HEAD_BYTES, 0)
             if not head.startswith(MAGIC):
                 return PlainStore(descriptor)
-            file_id, data_key = _unwrapped(head, self._keyring)
+            file_id, data_key, _ = _unwrapped(head, self._keyring)
             store = SealedStore(descriptor, file_id, data_key)
             store.find_end(finished=finished)
             if not finished and _is_writable(descriptor) and (lost := store.mend()):
@@ -365,10 +365,12 @@ def rewrap(path: Path, keyring: Keyring) -> bool:
         filled = {offset: key_id for offset, key_id, _ in _filled_slots(head)}
         if list(filled.values()) == [keyring.first]:
             return False
-        file_id, data_key = _unwrapped(head, keyring)
-        current = next((offset for offset, key_id in filled.items() if key_id == keyring.first), None)
-        if current is None:
-            current = next((offset for offset in _SLOTS if offset not in filled), _SLOTS[0])
+        file_id, data_key, opened = _unwrapped(head, keyring)
+        current = opened
+        if filled[opened] != keyring.first:
+            # The other slot may have the first key's name and not open: it holds another key of that name, or half of
+            # one. Only one that opens lets the old one go.
+            current = next(offset for offset in _SLOTS if offset != opened)
             PlainStore(descriptor).write_at(current, _slot(file_id, data_key, keyring).ljust(_SLOT_BYTES, b"\0"))
             os.fsync(descriptor)
         for offset in filled.keys() - {current}:
@@ -409,11 +411,14 @@ def _filled_slots(head: bytes) -> Iterator[tuple[int, str, bytes]]:
             yield offset, slot[1 : 1 + slot[0]].decode("ascii", "replace"), slot[1 + slot[0] :]
 
 
-def _unwrapped(head: bytes, keyring: Keyring) -> tuple[bytes, bytes]:
-    """File id and data key. Raises KeyMaterialError that names the keys that would open it."""
+def _unwrapped(head: bytes, keyring: Keyring) -> tuple[bytes, bytes, int]:
+    """File id, data key, and the offset of the slot that held it.
+
+    Raises KeyMaterialError that names the keys that would open it.
+    """
     file_id = head[_ID]
     asked, failed = [], []
-    for _, key_id, rest in _filled_slots(head):
+    for offset, key_id, rest in _filled_slots(head):
         asked.append(key_id)
         if key_id not in keyring:
             continue
@@ -426,7 +431,7 @@ def _unwrapped(head: bytes, keyring: Keyring) -> tuple[bytes, bytes]:
         except (InvalidTag, ValueError):
             failed.append(key_id)
             continue
-        return file_id, data_key
+        return file_id, data_key, offset
     if failed:
         raise KeyMaterialError(f"the key {failed[0]!r} is another one than it is sealed with, or its head was changed")
     if not asked:

@@ -352,6 +352,21 @@ def test_a_rotation_that_dies_at_any_step_is_taken_up_again(tmp_path: Path, monk
         assert key_ids(path) == ["new"]
 
 
+def test_a_slot_of_the_first_keys_name_that_does_not_open_lets_no_other_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = finished(tmp_path / "a", pattern(10_000))
+    with monkeypatch.context() as patch:  # it dies before the old slot is erased
+        patch.setattr(os, "fsync", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            rewrap(path, Keyring({"new": b"another key" + bytes(21)} | OLD))
+    assert key_ids(path) == ["old", "new"]
+    rewrap(path, Keyring(NEW | OLD))
+    assert key_ids(path) == ["new"]
+    with closing(opened(path, SealingStorage(Keyring(NEW)), os.O_RDONLY)) as store:
+        assert whole(store) == pattern(10_000)
+
+
 _WRITES = """
     import os, sys
     from recorder.keyring import Keyring
