@@ -95,9 +95,10 @@ class Unfinished:
 
         def commit() -> WrittenFile:
             try:
-                made.append(self._repair(part))
-                return made[-1]
+                if not made:  # it comes again for a manifest that could not be written, and the .part is gone then
+                    made.append(self._repair(part))
+                return made[0]
             finally:
                 self._free.set()
 
-        return EndedCall(cdr, commit, lambda _: manifest_of(part, made[-1]), time.monotonic(), recovered=True)
+        return EndedCall(cdr, commit, lambda _: manifest_of(part, made[0]), time.monotonic(), recovered=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import pytest
 
 from recorder.file_format import FileFormat
 from recorder.identifiers import RecordingName
+from recorder.library import keeper
 from recorder.library.index import Index
 from recorder.library.keeper import Keeper
 from recorder.library.manifest import Manifest, manifest_path
@@ -141,6 +143,30 @@ def test_what_cannot_be_read_holds_up_nothing_and_stays(library: Library) -> Non
     unfinished.stop()
     assert bad.exists()
     assert [entry.file_name for entry in library.index.search(Filters()).entries] == [good.stem]
+
+
+def test_a_manifest_that_finds_no_room_at_first_is_written_later(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "FILE_BACK_OFFS_S", (0.01,))
+    monkeypatch.setattr(keeper, "LATER_S", 0.02)
+    write, left = Manifest.write, [4]
+
+    def refused(manifest: Manifest, folder: Path) -> Path:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.ENOSPC, "no space")
+        return write(manifest, folder)
+
+    monkeypatch.setattr(Manifest, "write", refused)
+    part = library.dead(FileFormat("flac"))
+    unfinished = Unfinished([part], library.keeper, repair, look_into)
+    unfinished.start()
+    unfinished._thread.join(20)
+    assert library.keeper.wait_idle(20)
+    unfinished.stop()
+    [entry] = library.index.search(Filters()).entries
+    assert Manifest.read(manifest_path(library.folder / entry.file_name)).recovered
 
 
 def test_it_stops_between_two_of_them(library: Library) -> None:
