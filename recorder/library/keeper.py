@@ -274,9 +274,12 @@ class Keeper:
                     self._enter_in_ledger(self._waiting[:BATCH_CALLS])
                     self._write(self._waiting[:BATCH_CALLS])
                 back_off_s = INDEX_BACK_OFF_S
-            except StorageError as error:
+            except Exception as error:  # noqa: BLE001 - the thread outlives a fault: without it nothing is indexed
                 self._metrics.storage_errors.labels("index").inc()
-                _log.error("index_failed", waiting=len(self._waiting), retry_s=back_off_s, error=str(error))
+                fault = None if isinstance(error, StorageError) else error
+                _log.error(
+                    "index_failed", waiting=len(self._waiting), retry_s=back_off_s, error=str(error), exc_info=fault
+                )
                 if self._draining.is_set():
                     if self._stopping.wait(INDEX_BACK_OFF_S):
                         return

@@ -387,6 +387,17 @@ def test_an_entry_the_index_never_takes_does_not_hold_up_the_others(
     assert sample(metrics, "storage_errors_total", operation="entry") == 2
 
 
+def test_a_fault_of_the_index_itself_ends_nothing(
+    running: Keeper, index: Index, metrics: Metrics, make_call: CallMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "add_calls", lambda *_: 1 / 0)
+        running.submit(unrecorded(make_call()))
+        until(lambda: sample(metrics, "storage_errors_total", operation="index") >= 2)
+    assert running.wait_idle(WAIT_S)
+    assert len(index.search_cdrs(Filters()).entries) == 1
+
+
 def test_a_deep_queue_raises_the_alarm_and_refuses_nothing(
     index: Index, folder: Path, metrics: Metrics, make_call: CallMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
