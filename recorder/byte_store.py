@@ -146,3 +146,12 @@ def reading(path: Path, storage: Storage = PLAIN) -> Iterator[BinaryIO]:
             yield file
     finally:
         store.close()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable (a rename is not, until its folder is synced). Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from recorder.byte_store import sync_folder
 from recorder.errors import KeyMaterialError
 
 KEY_BYTES = 32
@@ -90,20 +91,33 @@ def add_key(path: Path, key_id: str) -> None:
     """Put a new key first in the key file, which is made when it is not there. Raises KeyMaterialError."""
     if not _ID.fullmatch(key_id):
         raise KeyMaterialError(f"{key_id!r} cannot be a key's id: 1 to 64 letters, digits, '.', '_' or '-'")
-    known = path.read_text(encoding="utf-8") if path.exists() else ""
-    if known.strip() and key_id in read_keys(path):
-        raise KeyMaterialError(f"{path} has a key {key_id} already; name another id")
-    line = f"{key_id}: {base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}\n"
+    line = f"{key_id}: {base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}\n".encode()
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-            file.write(line + known)
-            file.flush()
-            os.fsync(file.fileno())
+        known = path.read_bytes() if path.exists() else b""
+        if known.strip() and key_id in read_keys(path):
+            raise KeyMaterialError(f"{path} has a key {key_id} already; name another id")
+        _write_new(temporary, line + known)
         if path.exists():
             status = path.stat()
             temporary.chmod(status.st_mode & 0o777)
             os.chown(temporary, status.st_uid, status.st_gid)
         temporary.replace(path)
+        sync_folder(path.parent)  # a recording may be sealed with it next, and must not outlive it
+    except FileExistsError:
+        raise KeyMaterialError(
+            f"{temporary} is there: of another who adds a key now; if nobody does, remove it"
+        ) from None
     except OSError as error:
         raise KeyMaterialError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            path.unlink()
+            raise

@@ -55,7 +55,12 @@ def decrypt(settings: Settings, name: str, target: Path) -> None:
             reading(path, storage(settings)) as source,
             os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PLAIN_MODE), "wb") as plain,
         ):
-            shutil.copyfileobj(source, plain, 1 << 18)
+            try:
+                shutil.copyfileobj(source, plain, 1 << 18)
+                plain.flush()
+            except OSError:
+                target.unlink(missing_ok=True)  # a beginning could be taken for the whole
+                raise
     except OSError as error:
         raise StorageError(f"{error.filename or path}: {error.strerror}") from error
 

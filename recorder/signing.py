@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field
 
+from recorder.byte_store import sync_folder
 from recorder.errors import KeyMaterialError
 
 PUBLIC_SUFFIX = ".pub"
@@ -135,6 +136,7 @@ def write_new(path: Path, content: bytes, mode: int) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        sync_folder(path.parent)
     except FileExistsError:
         raise KeyMaterialError(f"{path}: is there already, and a key is never replaced; name another file") from None
     except OSError as error:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import errno
+import os
 import subprocess
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
@@ -92,6 +95,24 @@ def test_new_keys_are_put_first_and_the_old_ones_stay(tmp_path: Path) -> None:
     with pytest.raises(KeyMaterialError, match="has a key one already"):
         add_key(path, "one")
     assert len({*read_keys(path).values()}) == 2
+
+
+def test_a_key_that_cannot_be_added_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "encryption.keys"
+    add_key(path, "one")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "no space")))
+        with pytest.raises(KeyMaterialError, match="cannot be written: no space"):
+            add_key(path, "two")
+    assert (list(tmp_path.iterdir()), list(read_keys(path))) == ([path], ["one"])
+    other = tmp_path / "encryption.keys.tmp"
+    other.touch()
+    with pytest.raises(KeyMaterialError, match="if nobody does, remove it"):
+        add_key(path, "two")
+    other.unlink()
+    path.write_bytes(b"\xff")
+    with pytest.raises(KeyMaterialError, match="line 1"):
+        add_key(path, "two")
 
 
 @pytest.mark.parametrize(

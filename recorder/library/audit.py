@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from recorder import threads
+from recorder.byte_store import sync_folder
 from recorder.errors import StorageError
 from recorder.library.database import EntryError
-from recorder.library.durable import FILE_MODE, sync_folder
+from recorder.library.durable import FILE_MODE
 from recorder.metrics import Metrics
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from recorder.byte_store import sync_folder
 from recorder.errors import StorageError
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -35,12 +36,3 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def _private(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable (a rename is not, until its folder is synced). Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

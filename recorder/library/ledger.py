@@ -38,8 +38,9 @@ from typing import Annotated, Any, BinaryIO, Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from recorder.byte_store import sync_folder
 from recorder.errors import StorageError
-from recorder.library.durable import FILE_MODE, sync_folder
+from recorder.library.durable import FILE_MODE
 from recorder.library.folder import file_names
 from recorder.library.manifest import MANIFEST_SUFFIX, SIGNED_AS, Count, EpochMs, Manifest, Sha256, manifest_name
 from recorder.signing import PublicKeys, Signature, Signer, canonical

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recorder.byte_store import PLAIN, ByteStore, Storage
+from recorder.byte_store import PLAIN, ByteStore, Storage, sync_folder
 from recorder.errors import StorageError
 from recorder.file_format import SUFFIXES, FileFormat
 from recorder.media.encoder import Described, describe, encode, encoded_samples
@@ -373,7 +373,7 @@ def _finish(store: ByteStore, header: WavHeader, part: Path, file_format: FileFo
                 size, sha256 = _fingerprint(descriptor)
             finally:
                 os.close(descriptor)
-        _sync_folder(final.parent)
+        sync_folder(final.parent)
     except OSError as error:
         raise _refused(part, "cannot be made durable", error) from error
     return WrittenFile(final, samples, samples / header.rate_hz, size, sha256, header.tags, file_format, header.rate_hz)
@@ -397,7 +397,7 @@ def _encode(store: ByteStore, header: WavHeader, part: Path, file_format: FileFo
         finally:
             _close(made)
             temporary.unlink(missing_ok=True)
-        _sync_folder(final.parent)
+        sync_folder(final.parent)
     part.unlink(missing_ok=True)
     temporary.unlink(missing_ok=True)
     return samples
@@ -467,11 +467,3 @@ def _reserve(final: Path) -> None:
         if final.stat().st_size:
             raise
         # Reserved by a process that died before it went on.
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

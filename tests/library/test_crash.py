@@ -20,7 +20,8 @@ from .conftest import CallMaker
 _PROGRAM = """
     import os, signal, sys, time
     from pathlib import Path
-    from recorder.library import durable, index as index_module, manifest as manifest_module
+    from recorder import byte_store
+    from recorder.library import index as index_module, manifest as manifest_module
     from recorder.library.index import Index
     from recorder.library.keeper import EndedCall, Keeper
     from recorder.library.manifest import CommittedFile, Manifest
@@ -39,7 +40,7 @@ _PROGRAM = """
     def commit():
         die_at("before the rename")
         part.rename(final)
-        durable.sync_folder(folder)
+        byte_store.sync_folder(folder)
         die_at("after the rename")
         return CommittedFile(final, manifest.samples, manifest.bytes, manifest.sha256)
 
