@@ -46,14 +46,6 @@ class NoRouteError(RecorderError):
     title = "No route"
 
 
-class AdmissionError(RecorderError):
-    """The call is turned away before anything is spent on it."""
-
-    sip_status = 503
-    http_status = 503
-    title = "Service unavailable"
-
-
 class NotAnsweringError(RecorderError):
     """Whoever has to carry the request out did not come to it in time."""
 

@@ -15,7 +15,6 @@ from typing import Literal, get_args
 
 Encoding = Literal["pcm16", "ulaw", "alaw", "flac", "opus"]
 Container = Literal["wav", "flac", "ogg"]
-Channels = Literal[1, 2]
 
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 CONTENT_TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".opus": "audio/ogg"}

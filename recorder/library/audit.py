@@ -10,7 +10,6 @@ import json
 import os
 import queue
 import secrets
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -86,7 +85,6 @@ class AuditTrail:
         self._spill: Path | None = None  # there while the index cannot be written
         self._retry_at = 0.0
         self._retry_s = RETRY_S
-        self._done = threading.Event()
         self._thread = threads.named("audit", self._run)
 
     def start(self) -> None:
