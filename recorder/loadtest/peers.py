@@ -265,7 +265,7 @@ class Sipp:
             arguments += ["-inf", "calls.csv"]
         return arguments
 
-    def _wait_until_it_listens(self, timeout_s: float = 10) -> None:
+    def _wait_until_it_listens(self, timeout_s: float = 30) -> None:
         address = ip_address(self.plan.host)
         protocol = "tcp" if self.plan.transport.startswith("t") else "udp"
         table = Path(f"/proc/net/{protocol}{'6' if address.version == 6 else ''}")

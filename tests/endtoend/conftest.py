@@ -105,7 +105,7 @@ class Bench:
         return Kept(path, samples, rate, json.loads(path.with_suffix(".json").read_text()))
 
     @staticmethod
-    def eventually(question: Callable[[], Any], what: str, timeout_s: float = 10) -> Any:
+    def eventually(question: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
         """The first answer that is not None; fails when there is none in time."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:

@@ -58,7 +58,7 @@ def started(tmp_path: Path) -> Iterator[Any]:
 def test_trunk_capacity_is_answered_503_and_free_again_when_a_call_ends(started: Any) -> None:
     subject = started(trunks=[TRUNK | {"max_calls": 2}])
     with ExitStack() as stack:
-        caller = call_that_is_up(stack, subject, 2000, calls=2)
+        caller = call_that_is_up(stack, subject, 3000, calls=2)
         outcome = refused(subject)
         assert outcome.received(503)[0].header("Retry-After") == "5"
         assert caller.wait(20).ok
@@ -75,10 +75,10 @@ def test_trunk_capacity_is_answered_503_and_free_again_when_a_call_ends(started:
 
 
 def test_trunk_rate_is_answered_503_until_there_is_a_token_again(started: Any) -> None:
-    subject = started(trunks=[TRUNK | {"calls_per_second": 0.5, "calls_burst": 1}])
+    subject = started(trunks=[TRUNK | {"calls_per_second": 0.3, "calls_burst": 1}])
     Bench(subject).call("uac-call", "uas-answer", seconds=0.2)
     retry_after = refused(subject).received(503)[0].header("Retry-After")
-    assert retry_after in ("1", "2")
+    assert retry_after in ("1", "2", "3", "4")
     assert refusals(subject, "trunk_rate") == 1
     time.sleep(int(retry_after))  # what it says is enough
     Bench(subject).call("uac-call", "uas-answer", seconds=0.2)
@@ -124,14 +124,14 @@ def test_a_call_that_lasts_too_long_is_hung_up_on_both_sides(started: Any) -> No
     assert call.application.received("BYE")
     cdr = Bench(subject).cdr(call)
     assert (cdr["result"], cdr["reason"]) == ("completed", "max_duration")
-    assert cdr["duration_s"] == pytest.approx(1.0, abs=0.3)
-    assert Bench(subject).kept(call).manifest["duration_s"] == pytest.approx(1.0, abs=0.3)
+    assert 0.9 < cdr["duration_s"] < 2.5
+    assert Bench(subject).kept(call).manifest["duration_s"] == pytest.approx(cdr["duration_s"], abs=0.1)
 
 
 def test_draining_refuses_new_calls_and_leaves_when_the_last_one_is_over(started: Any) -> None:
     subject = started(sip={"drain_timeout_s": 30})
     with ExitStack() as stack:
-        caller = call_that_is_up(stack, subject, 2500)
+        caller = call_that_is_up(stack, subject, 3000)
         os.kill(subject.pid, signal.SIGTERM)
         Bench.eventually(lambda: any(line["event"] == "draining" for line in subject.log_lines()) or None, "the drain")
         assert refused(subject).received(503)[0].header("Retry-After") == "30"

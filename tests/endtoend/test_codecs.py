@@ -14,6 +14,8 @@ from tests.peers.codecs import G722, G729, GSM, OPUS, PCMA, PCMU, Speech
 from tests.peers.rtp import RtpPeer
 from tests.tones import amplitude_of, offset_of, silence, sine, tone_onset, tone_share
 
+pytestmark = pytest.mark.moments
+
 ALIGNED_S = 0.020
 SHARE = 0.75  # of what is heard through a jitter buffer, which loses a packet now and then on a busy machine
 EVENTLESS = [("a=rtpmap:101 telephone-event/8000\na=fmtp:101 0-16\n", "")]

@@ -20,6 +20,8 @@ from recorder.loadtest.tones import Codec, write_raw
 from tests.endtoend.conftest import CHANGES, Bench, Call, Kept
 from tests.tones import amplitude_of, sine
 
+pytestmark = pytest.mark.moments
+
 REDACTION = {
     "guard_before_ms": 100,
     "header": {

@@ -16,6 +16,8 @@ from tests.endtoend.test_hold import check_length, directions, heard, steady
 from tests.peers.rtp import RtpPeer, encoded, voice_of
 from tests.tones import sine
 
+pytestmark = pytest.mark.moments
+
 SDP = "application/sdp"
 
 

@@ -13,6 +13,8 @@ from tests.peers.codecs import OPUS, PCMU
 from tests.peers.rtp import RtpPeer, encoded, voice_of
 from tests.tones import silence, sine
 
+pytestmark = pytest.mark.moments
+
 SOUND = encoded(sine(440, 4.0))
 
 

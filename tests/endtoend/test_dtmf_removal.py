@@ -14,6 +14,8 @@ from tests.media.test_dtmf import HIGH_HZ, LOW_HZ, key
 from tests.peers.rtp import RtpPeer, encoded, voice_of
 from tests.tones import RATE, Samples, amplitude_of, silence, sine
 
+pytestmark = pytest.mark.moments
+
 VOICE_HZ = 300
 
 

@@ -20,6 +20,8 @@ from tests.endtoend.conftest import CHANGES, Bench, Kept, later, silent_port
 from tests.endtoend.test_transfer import APPLICATION_HZ, CALLER_HZ, TARGET_HZ, play
 from tests.tones import Samples, amplitude_of, read_wav, sine
 
+pytestmark = pytest.mark.moments
+
 FORMATS = {
     "300": FileFormat("pcm16", 2),
     "301": FileFormat("ulaw", 2),

@@ -63,7 +63,7 @@ class Sender:
     def send(self, text: str) -> None:
         self.socket.sendto(text.encode(), self.remote)
 
-    def answer(self, timeout_s: float = 5) -> Message | None:
+    def answer(self, timeout_s: float = 15) -> Message | None:
         """The next final response, acknowledged if it is that of an INVITE."""
         deadline = time.monotonic() + timeout_s
         while (left := deadline - time.monotonic()) > 0:

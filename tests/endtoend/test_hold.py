@@ -13,6 +13,8 @@ from tests.endtoend.conftest import Bench, Call, Kept, later
 from tests.peers.rtp import RtpPeer, encoded, voice_of
 from tests.tones import amplitude_of, sine
 
+pytestmark = pytest.mark.moments
+
 
 def steady(folder: Path) -> dict[str, dict[str, Any]]:
     """440 Hz from the caller, 880 Hz from the application, for as long as they send."""

@@ -14,6 +14,8 @@ from tests.endtoend.test_hold import heard
 from tests.peers.rtp import RtpPeer, encoded, voice_of
 from tests.tones import is_tone, sine
 
+pytestmark = pytest.mark.moments
+
 TIMEOUT_S = 1
 
 

@@ -16,6 +16,8 @@ from tests.endtoend.conftest import Bench, audio_port
 from tests.peers.rtp import RtpPeer, encoded, voice_of
 from tests.tones import amplitude_of, sine
 
+pytestmark = pytest.mark.moments
+
 PUBLIC, PUBLIC_PORT, PUBLIC_MEDIA = "203.0.113.7", 15060, "203.0.113.8"
 OUTSIDE, NATTED = "127.0.0.9", "127.0.0.10"
 

@@ -30,7 +30,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
 
 
-def eventually(question: Callable[[], Any], timeout_s: float = 15) -> Any:
+def eventually(question: Callable[[], Any], timeout_s: float = 30) -> Any:
     end = time.monotonic() + timeout_s
     while not (answer := question()):
         assert time.monotonic() < end, "it did not come about"
@@ -204,6 +204,7 @@ def test_the_audio_is_served_in_ranges_to_those_with_a_token(subject: Subject) -
     assert stranger.request(path)[0] == 401
 
 
+@pytest.mark.moments
 def test_at_16_khz_the_tones_are_where_they_were_spoken(tmp_path: Path) -> None:
     caller = encoded(np.concatenate([silence(1.0), sine(440, 1.0), silence(2.0)]))
     application = encoded(np.concatenate([silence(2.0), sine(880, 1.0), silence(1.0)]))

@@ -14,6 +14,8 @@ from tests.endtoend.conftest import Bench, Call, Kept, later
 from tests.peers.rtp import RtpPeer, encoded, voice_of
 from tests.tones import amplitude_of, is_tone, silence, sine, tone_onset
 
+pytestmark = pytest.mark.moments
+
 TICK_S = 0.020
 
 

@@ -7,6 +7,8 @@ import pytest
 from recorder.loadtest.peers import Plan, Sipp
 from tests.endtoend.conftest import Bench, later, silent_port
 
+pytestmark = pytest.mark.moments
+
 
 def test_answer(bench: Bench) -> None:
     call = bench.call("uac-call", "uas-answer")

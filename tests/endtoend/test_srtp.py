@@ -22,6 +22,8 @@ from tests.peers.rtp import RtpPeer, encoded, voice_of
 from tests.peers.ua import UserAgent
 from tests.tones import amplitude_of, read_wav, sine
 
+pytestmark = pytest.mark.moments
+
 HOSTS = {"required": "127.0.0.2", "optional": "127.0.0.3", "dtls": "127.0.0.4", "plain": "127.0.0.1"}
 NO_AUDIO = "m=image [media_port] udptl t38\na=T38FaxVersion:0"
 SUITE = "AES_CM_128_HMAC_SHA1_80"

@@ -25,6 +25,8 @@ from tests.peers.rtp import voice_of
 from tests.peers.rtp_stream import LossyProxy, Network, PacedPeer, Phone, Sent, timeline
 from tests.tones import RATE, Samples
 
+pytestmark = pytest.mark.moments
+
 _log = logging.getLogger(__name__)
 
 SECONDS = 3.6

@@ -18,6 +18,8 @@ from tests.peers.baresip import Baresip
 from tests.peers.linphone import Linphone
 from tests.tones import amplitude_of, read_wav, sine
 
+pytestmark = pytest.mark.moments
+
 VOICE_HZ = {"baresip": 440, "linphone": 880}
 PAIRS = [("baresip", "linphone"), ("linphone", "baresip")]
 
@@ -69,7 +71,7 @@ class Exchange:
         return sum(path.stat().st_size for path in self.subject.recordings.glob("*.part"))
 
     @staticmethod
-    def eventually(question: Callable[[], bool], what: str, timeout_s: float = 20) -> None:
+    def eventually(question: Callable[[], bool], what: str, timeout_s: float = 30) -> None:
         end = time.monotonic() + timeout_s
         while not question():
             assert time.monotonic() < end, what

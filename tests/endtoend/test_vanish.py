@@ -10,6 +10,8 @@ from recorder.loadtest.peers import Outcome, Plan, Sipp
 from recorder.loadtest.subject import Subject
 from tests.endtoend.conftest import CHANGES, Bench, Call
 
+pytestmark = pytest.mark.moments
+
 LONGEST_S = 2
 
 
@@ -30,7 +32,7 @@ def check(bench: Bench, call: Call, result: str, reason: str) -> None:
     kept = bench.kept(call)
     assert len(kept.samples) / kept.rate == pytest.approx(cdr["duration_s"], abs=0.1)
     if reason == "max_duration":
-        assert cdr["duration_s"] == pytest.approx(LONGEST_S, abs=0.3)
+        assert LONGEST_S - 0.1 < cdr["duration_s"] < LONGEST_S + 1.5
 
 
 def test_vanish_of_the_caller(short: Bench) -> None:

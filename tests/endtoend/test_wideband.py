@@ -18,6 +18,8 @@ from tests.peers.codecs import G722, G729, GSM, OPUS, PCMU, Speech
 from tests.peers.rtp import RtpPeer
 from tests.tones import amplitude_of, chirp, level, offset_of, silence, sine
 
+pytestmark = pytest.mark.moments
+
 ALIGNED_S = 0.020
 HISS_HZ = 6000  # nothing that has been through 8 kHz holds it
 PLAIN = "m=audio [rtpstream_audio_port] RTP/AVP 0 101\na=rtpmap:0 PCMU/8000"

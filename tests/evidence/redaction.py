@@ -12,12 +12,10 @@ import http.client
 import itertools
 import json
 import random
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from recorder.loadtest.subject import Subject
 from recorder.media.marker import PEAK
 from recorder.media.mixer import mix
 from recorder.media.wav_header import HEADER_BYTES
+from tests.peers.background import Background
 from tests.peers.crowd import PACKET_S, Choir, Dialog, Switch, Voice
 from tests.tones import RATE, Samples, read_wav
 
@@ -320,7 +319,7 @@ class Theatre:
 
     async def _changing(self, stage: Stage, begins: bool, step: tuple[str, str], asking: Any) -> int:
         """Have a step begin or end; what is said is sensitive from the first that is open to the last."""
-        sent = time.monotonic()
+        sent = self._choir.catch_up()  # what was said before is sent before, however late this machine is with it
         first, last = begins and not stage.open_steps, not begins and stage.open_steps == {step}
         if begins:
             stage.open_steps.add(step)
@@ -367,15 +366,14 @@ class Theatre:
                 stage.application = new
 
 
-class PartWatch:
+class PartWatch(Background):
     """Reads all `.part` files again and again, and keeps what it found that is loud. Use as a context manager."""
 
     def __init__(self, folder: Path) -> None:
         self.reads = 0
         self.leaks: list[str] = []
         self._folder = folder
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__(self._run)
 
     def _run(self) -> None:
         while not self._stopping.wait(0.1):
@@ -388,16 +386,6 @@ class PartWatch:
                 self.reads += 1
                 if len(samples) and int(np.abs(samples.astype(np.int32)).max()) > LOUD:
                     self.leaks.append(path.name)
-
-    def __enter__(self) -> PartWatch:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
 
 
 @dataclass(slots=True)

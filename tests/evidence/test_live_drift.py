@@ -16,7 +16,7 @@ from tests.peers.rtp import voice_of
 from tests.peers.rtp_stream import Network, PacedPeer, Phone
 from tests.tones import RATE, Samples
 
-CALL_S = 600 if FULL else 10
+CALL_S = 600 if FULL else 8
 LIMIT = 20 * RATE // 1000
 PERIOD = RATE
 _TIME = np.arange(RATE // 5) / RATE
@@ -49,7 +49,8 @@ def onsets(samples: Samples, ppm: int, count: int) -> np.ndarray:
     return np.array(found)
 
 
-@pytest.mark.timeout(CALL_S + 120)
+@pytest.mark.moments
+@pytest.mark.timeout(3 * CALL_S + 120)
 def test_legs_of_a_real_call_do_not_drift_apart(bench: Bench) -> None:
     ppms = {"a": 100, "b": -100}
     phones = {side: Phone(ppm=ppm, timestamp=2**32 - 40_000) for side, ppm in ppms.items()}

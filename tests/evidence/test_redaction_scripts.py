@@ -64,6 +64,7 @@ async def play(subject: Subject, choir: Choir, scripts: list[Script]) -> list[St
         return list(await asyncio.gather(*(one(theatre, place, script) for place, script in enumerate(scripts))))
 
 
+@pytest.mark.moments
 @pytest.mark.timeout(900)
 def test_redaction_scripts(tmp_path: Path) -> None:
     """0 sensitive samples in file, `.part` and memory, 0 secrets in what is written; no more lost than the guards."""
@@ -85,10 +86,10 @@ def test_redaction_scripts(tmp_path: Path) -> None:
         metrics = subject.api.metrics()
         assert subject.stop() == 0, subject.log_tail()
     report(judged, watch, memory)
-    assert watch.leaks == []
-    assert [(stage.script, found.leaked) for stage, found in judged if found.leaked and stage.slowest_s < 0.2] == []
+    leaked = [(stage.script, found.leaked) for stage, found in judged if found.leaked and stage.slowest_s < 0.2]
+    if watch.leaks or leaked or memory["decoded"]:  # for which no moment is an excuse
+        pytest.fail(f"{watch.leaks}, {leaked}, {memory}")
     assert [(stage.script, found.trouble) for stage, found in judged if found.trouble] == []
-    assert memory["decoded"] == 0
     most_s = GUARD_BEFORE_S + PACKET_S + SLACK_S, GUARD_AFTER_S + PACKET_S + SLACK_S
     lost = [(stage.script, found.before_s, found.after_s) for stage, found in judged]
     assert [one for one in lost if one[1] > most_s[0] or one[2] > most_s[1]] == []
@@ -100,6 +101,7 @@ def test_redaction_scripts(tmp_path: Path) -> None:
     assert [path for stage, _ in judged for path, content in written.items() if stage.secret.encode() in content] == []
 
 
+@pytest.mark.moments
 def test_redaction_scripts_by_sipp(tmp_path: Path) -> None:
     """The same between two SIPps, with the application's own steps alone."""
     scripts = [script for script in map(generate, range(1, 10_000)) if deeds_of(script)][: 40 if FULL else 1]

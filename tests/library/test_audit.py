@@ -40,7 +40,7 @@ def steps(index: Index) -> list[str]:
 
 
 def eventually(question: Callable[[], bool]) -> None:
-    end = time.monotonic() + 15
+    end = time.monotonic() + 30
     while not question():
         assert time.monotonic() < end
         time.sleep(0.01)

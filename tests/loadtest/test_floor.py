@@ -15,7 +15,7 @@ from recorder.loadtest import floor, measure
 from recorder.loadtest.measure import Heartbeat, Sampler, machine, udp_drops
 
 
-def eventually(question: Callable[[], bool], timeout_s: float = 20) -> None:
+def eventually(question: Callable[[], bool], timeout_s: float = 30) -> None:
     end = time.monotonic() + timeout_s
     while not question():
         assert time.monotonic() < end, f"not within {timeout_s} s"

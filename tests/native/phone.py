@@ -109,7 +109,7 @@ class Phone:
         own = [*mirrored, ("To", tagged), *headers, ("Content-Length", str(len(body)))]
         self.send(f"SIP/2.0 {code} {reason}", own, body)
 
-    def expect(self, what: str, timeout_s: float = 10) -> Message:
+    def expect(self, what: str, timeout_s: float = 30) -> Message:
         """The next message that is a request of method `what`, or a response like `200 INFO` or `final INFO`."""
         deadline = time.monotonic() + timeout_s
         while True:

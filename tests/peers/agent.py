@@ -74,13 +74,13 @@ class UserAgent(ABC):
     def digits(self) -> str:
         """The digits that have come in by now."""
 
-    def wait_for(self, *states: str, timeout_s: float = 15) -> None:
+    def wait_for(self, *states: str, timeout_s: float = 30) -> None:
         """Wait until the call is in one of `states`."""
         self.eventually(
             lambda: self.state in states, f"{type(self).__name__} is not {states}, but {self.state}: ", timeout_s
         )
 
-    def eventually(self, question: Callable[[], bool], what: str, timeout_s: float = 15) -> None:
+    def eventually(self, question: Callable[[], bool], what: str, timeout_s: float = 30) -> None:
         """Wait until it is so; fails with what the user agent has written."""
         end = time.monotonic() + timeout_s
         while not question():

@@ -14,9 +14,9 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from tests.native.phone import Message
+from tests.peers.background import Background
 
 HOST = "127.0.0.1"
 PACKET_S = 0.020
@@ -61,14 +61,13 @@ class Voice:
             self.sent += 1
 
 
-class Choir:
+class Choir(Background):
     """The thread that sends for all voices. Use as a context manager."""
 
     def __init__(self) -> None:
         self._voices: set[Voice] = set()
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__(self._run)
 
     def join(self, voice: Voice) -> Voice:
         """Let a voice be heard."""
@@ -82,22 +81,17 @@ class Choir:
             self._voices.discard(voice)
             voice.socket.close()
 
+    def catch_up(self) -> float:
+        """Have everybody say what is due; returns until when that is, by time.monotonic."""
+        with self._lock:
+            now = time.monotonic()
+            for voice in self._voices:
+                voice.send_due(now)
+        return now
+
     def _run(self) -> None:
         while not self._stopping.wait(0.005):
-            with self._lock:
-                now = time.monotonic()
-                for voice in self._voices:
-                    voice.send_due(now)
-
-    def __enter__(self) -> Choir:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
+            self.catch_up()
 
 
 class Dialog:

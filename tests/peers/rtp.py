@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 
 import numpy as np
 import soundfile
 
 from recorder.loadtest.tones import Codec
+from tests.peers.background import Background
 from tests.peers.codecs import Speech
 from tests.tones import RATE, Samples
 
@@ -32,7 +32,7 @@ class Received:
     payload: bytes
 
 
-class RtpPeer:
+class RtpPeer(Background):
     """Sends `sound` in real time from `begin` on, and receives. Use as a context manager.
 
     Args:
@@ -75,10 +75,9 @@ class RtpPeer:
         self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((host, 0))
         self._socket.settimeout(0.1)
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._receive, self._send)]
         self._begun = threading.Event()
         self._remote: tuple[str, int] | None = None
+        super().__init__(self._receive, self._send)
 
     @property
     def port(self) -> int:
@@ -90,17 +89,7 @@ class RtpPeer:
         self._remote = ("::1" if self._socket.family == socket.AF_INET6 else "127.0.0.1", remote_port)
         self._begun.set()
 
-    def __enter__(self) -> RtpPeer:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
+    def _close(self) -> None:
         self._socket.close()
 
     def _receive(self) -> None:

@@ -18,6 +18,7 @@ from random import Random
 import numpy as np
 
 from recorder.loadtest.tones import Codec
+from tests.peers.background import Background
 from tests.peers.rtp import encoded
 from tests.tones import RATE, Samples
 
@@ -210,7 +211,7 @@ class PacedPeer:
         self._socket.close()
 
 
-class LossyProxy:
+class LossyProxy(Background):
     """A bad network between a peer and the recorder, both ways: UDP in, some of it out, later, twice, in another order.
 
     `dropped` are the packets of the peer that went no further. Its first five get through at once: nobody can know of
@@ -227,8 +228,7 @@ class LossyProxy:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self._due: list[tuple[float, int, bytes, tuple[str, int]]] = []
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__(self._run)
 
     @property
     def port(self) -> int:
@@ -261,11 +261,5 @@ class LossyProxy:
                 delay_s = 0 if calm else random.random() * self._jitter_s
                 heapq.heappush(self._due, (now + delay_s, count, packet, target))
 
-    def __enter__(self) -> LossyProxy:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
+    def _close(self) -> None:
         self._socket.close()

@@ -49,7 +49,7 @@ class UserAgent:
         wanted = {"event": event, **values}
         return next((it for it in reversed(self.events) if wanted.items() <= it.items()), None)
 
-    def wait_for(self, event: str, timeout_s: float = 15, **values: Any) -> dict[str, Any]:
+    def wait_for(self, event: str, timeout_s: float = 30, **values: Any) -> dict[str, Any]:
         """Wait for an event and return it."""
         with self._news:
             self._news.wait_for(lambda: self._ended or self.find(event, **values) is not None, timeout_s)

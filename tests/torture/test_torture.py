@@ -131,7 +131,7 @@ def live_calls(subject: Subject) -> float:
     return subject.api.metrics()["recorder_calls_live"]
 
 
-def wait_for_no_calls(subject: Subject, timeout_s: float = 10) -> None:
+def wait_for_no_calls(subject: Subject, timeout_s: float = 30) -> None:
     end = time.monotonic() + timeout_s
     while live_calls(subject) > 0:
         assert time.monotonic() < end, subject.api.get("calls")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from tests.native.phone import Message
+from tests.peers.background import Background
 
 SOURCE = "127.0.0.77"  # where the torture comes from: a trunk, and no other test uses it
 PORT = 5060  # where answers go by a Via without a port (RFC 3261, section 18.2.2)
@@ -76,14 +75,17 @@ class Datagrams:
             "",
             "",
         ]
-        self.send("\r\n".join(lines).encode())
-        return self.final(call_id)
+        for _ in range(3):  # UDP may lose it (RFC 3261, section 17.1.2.2)
+            self.send("\r\n".join(lines).encode())
+            if (answer := self.final(call_id)) is not None:
+                return answer
+        return None
 
     def close(self) -> None:
         self._socket.close()
 
 
-def over_tcp(port: int, packet: bytes, answers: int, timeout_s: float = 5) -> list[int]:
+def over_tcp(port: int, packet: bytes, answers: int, timeout_s: float = 15) -> list[int]:
     """Send `packet` on a connection of its own; the final status codes of the first so many answers."""
     codes: list[int] = []
     received = b""
@@ -108,15 +110,14 @@ def over_tcp(port: int, packet: bytes, answers: int, timeout_s: float = 5) -> li
     return codes
 
 
-class BusyApplication:
+class BusyApplication(Background):
     """Answers every INVITE with 486, whatever it says."""
 
     def __init__(self, port: int) -> None:
         self.invites = 0
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", port))
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        super().__init__(self._run)
 
     def _run(self) -> None:
         self._socket.settimeout(0.1)
@@ -139,13 +140,5 @@ class BusyApplication:
                 ]
                 self._socket.sendto("\r\n".join(lines).encode("utf-8", "surrogateescape"), sender)
 
-    def __enter__(self) -> BusyApplication:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
+    def _close(self) -> None:
         self._socket.close()

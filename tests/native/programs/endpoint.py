@@ -57,7 +57,7 @@ class LoopbackEndpoint:
         account.create(config)
         return account
 
-    def until(self, condition: Callable[[], object], timeout_s: float = 20) -> None:
+    def until(self, condition: Callable[[], object], timeout_s: float = 30) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline:
