@@ -264,7 +264,7 @@ class Session:
 
     def _dial(self, target: Target, direction: Direction) -> None:
         if (before := self._legs.get(Side.B)) is not None:
-            before.listener = None
+            before.listener = before.sees = None
         assert self.decision is not None
         endpoint = self.services.endpoint
         home = endpoint.home(target.uri, target.address)
@@ -464,6 +464,7 @@ class Session:
         self._legs.clear()
         self.take = None
         self._transfers = None
+        del self.controls
         self._on_released(self)
 
     def _epoch_ms(self, monotonic: float | None) -> int | None:

@@ -20,7 +20,7 @@ from recorder.loadtest import soak_report
 from recorder.loadtest.folders import working_folder
 from recorder.loadtest.peers import HOST, Plan, Sipp, scenario_path
 from recorder.loadtest.ports import PortLease, lease
-from recorder.loadtest.soak_audit import Kept, Share, cdrs_since, judge, memory_faults
+from recorder.loadtest.soak_audit import REMEMBERED_S, Kept, Share, cdrs_since, judge, memory_faults
 from recorder.loadtest.soak_kinds import (
     LONGEST_CALL_S,
     RING_TIMEOUT_S,
@@ -34,6 +34,7 @@ from recorder.loadtest.soak_results import BATCHES, SoakOptions, SoakResult
 from recorder.loadtest.subject import Subject
 
 LOWEST_RATE = 10.0
+_MOST_CALLS = 1000  # at once
 _GROWTH = 1.5
 _STEP_S = 5.0
 _MARGIN = 0.8  # of the highest rate that held for a step
@@ -74,7 +75,9 @@ class _Soak:
         self.chance = random.Random(result.options.seed)  # noqa: S311  # a mix that can be had again
         self.ports: PortLease = lease(2 * len(kinds))
         try:
-            self.subject = Subject(folder, calls=1000, changes=self._changes())
+            # No more ports than there are calls to make: they have to be neighbours.
+            most = _MOST_CALLS if result.options.rate is None else min(_MOST_CALLS, max(64, result.options.calls))
+            self.subject = Subject(folder, calls=most, changes=self._changes())
         except BaseException:
             self.ports.release()
             raise
@@ -260,7 +263,8 @@ class _Soak:
                 )
             if kept.fds > before.fds + _DESCRIPTORS:
                 faults.append(f"{kept.fds} descriptors after the {name} batch, {before.fds} before it all")
-        faults += memory_faults(after)
+        in_batch = self.result.options.calls // len(BATCHES)
+        faults += memory_faults(after, in_batch if in_batch < REMEMBERED_S * self.result.rate else 0)
 
 
 def _advance(progress: Progress, task: TaskID, completed: int) -> None:

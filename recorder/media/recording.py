@@ -279,7 +279,7 @@ class Recording:
         self._gaps.close(self._length)
         self.finished = True
         self._keep_journal()
-        self._journal = None
+        self._journal = None  # whoever tells it holds us, and the rings of both legs
         self.spool.end(self.in_file(self._length))
 
     def fail(self, error: BaseException) -> None:

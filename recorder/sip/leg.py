@@ -316,6 +316,7 @@ class Leg:
         self.ended = LegEnded(self.side, sip_status, phrase, local, expired, contacts)
         self._tell(self.ended)
         self._forget(self)
+        self.listener = self.sees = None  # they hold the call, which holds us
 
 
 def _audio_only() -> Any:
