@@ -76,6 +76,12 @@ class LoopDisk:
         _run("umount", "-l", str(self.mount_point))
         self._mount()
 
+    def power_on(self) -> None:
+        """After `fail`, with no file open any more: mount what had reached the disk, as after a power cut."""
+        _run("umount", str(self.mount_point))
+        _run("losetup", "-d", self._devices.pop())
+        self._mount()
+
     def close(self) -> None:
         """Unmount it and give the devices back."""
         if self._frozen:
