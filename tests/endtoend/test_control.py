@@ -146,7 +146,7 @@ def test_a_step_by_each_shape(bench: Bench, tmp_path: Path, scenario: str, shape
         assert entry["sip_call_id"] == cdr["b_sip_call_id"]
         request = mute if action == "mute" else unmute
         at_s = (entry["at_ms"] - kept.manifest["answered_ms"]) / 1000
-        assert request.sent - 0.002 <= at_s <= request.answered
+        assert request.sent - 0.25 < at_s <= request.answered + 0.001  # SIPp notes the time when it has sent it
 
 
 def test_mute_info_package(bench: Bench, tmp_path: Path) -> None:
