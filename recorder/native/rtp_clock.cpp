@@ -43,11 +43,13 @@ std::int64_t RtpClock::place(std::uint32_t ssrc, std::uint32_t timestamp, std::i
     if (fits(before_, ssrc, timestamp, arrival)) { // what came in between was delayed, or is another source
         const bool stalled = ssrc == current_.ssrc && is_settling(current_, arrival);
         std::swap(current_, before_);
-        if (stalled)
+        if (stalled) {
             moved_ = {before_.number, before_.first, std::max<std::int64_t>(0, at(before_, timestamp) - at(current_, timestamp)),
                       order(current_, timestamp) - order(before_, timestamp)};
-        else
+            before_ = {}; // there was no such stream: the next stall must not look like its return
+        } else {
             current_.number = ++streams_; // it follows what came in between
+        }
         return go_on(timestamp, arrival, quiet);
     }
     waiting_.known = waits;

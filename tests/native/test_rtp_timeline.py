@@ -7,6 +7,7 @@ sound is noise, of which no two stretches are alike: what is compared is exact.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 import numpy as np
 import pytest
@@ -270,6 +271,47 @@ def test_a_stall_leaves_no_trace_in_what_comes_after_it(stall_s: float, seed: in
     assert np.array_equal(samples[late:], expected[late:])
     assert all(cause == "late" and begin <= start and start + count <= late for cause, start, count in gaps)
     assert tap.lost == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("jitter_ms", [0, 15])
+def test_stalls_that_come_again_and_again_move_nothing(seed: int, jitter_ms: int) -> None:
+    """From the first moment to the last nothing gets through for 50 to 400 ms, then for 1 to 200 ms all does."""
+    phone = Phone(timestamp=99)
+    phone.talk(noise(8, seed))
+    random = Random(seed)
+    arrivals, at = Network(jitter_ms=jitter_ms, reordered=False, seed=seed).carry(phone.sent), 0
+    while at < phone.now - RATE:
+        begin = at + random.randint(8, 1600)
+        at = begin + random.randint(400, 3200)
+        arrivals = stalled(arrivals, begin, at)
+    samples, gaps, tap = record(arrivals, phone.now)
+    assert np.array_equal(samples, timeline(phone.sent, phone.now))
+    assert gaps == []
+    assert tap.lost == tap.late_samples == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_machine_that_runs_for_moments_only_strays_by_less_than_a_packet(seed: int) -> None:
+    """Every 50 to 400 ms it takes what has come: of each burst the last packet tells most, and that by chance."""
+    phone = Phone()
+    phone.talk(noise(12, seed))
+    random, moments = Random(seed), [0]
+    while moments[-1] < phone.now - RATE:
+        moments.append(moments[-1] + random.randint(400, 3200))
+    arrivals = [(min((at for at in moments if at > packet.said), default=packet.said), packet) for packet in phone.sent]
+    samples, _, tap = record(arrivals, phone.now + RATE // 10)
+    strays = [where(packet.sound[40:60], samples, packet.said + 40) for packet in phone.sent]
+    assert max(strays) - min(strays) < 160
+    assert tap.lost == 0
+
+
+def where(sound: Samples, samples: Samples, about: int) -> int:
+    """How far from there this sound is, at most half a second, which is there once."""
+    start = max(0, about - RATE // 2)
+    windows = np.lib.stride_tricks.sliding_window_view(samples[start : about + RATE // 2 + len(sound)], len(sound))
+    (found,) = np.flatnonzero((windows == sound).all(axis=1))
+    return start + int(found) - about
 
 
 def test_one_packet_with_a_wild_timestamp_does_no_harm() -> None:
