@@ -74,7 +74,7 @@ from recorder.metrics import Metrics
 from recorder.settings import Settings
 from recorder.sip.endpoint import Alarm, Endpoint
 from recorder.sip.headers import Headers, display_of, hosts_in
-from recorder.sip.leg import Leg
+from recorder.sip.leg import Leg, connect, disconnect
 from recorder.take import Take, leg_facts
 from recorder.transfer import Switchboard, Transfers
 from recorder.transparency import Crossing, Transparency, ip_of, places_of_caller
@@ -224,6 +224,8 @@ class Session:
                 self._legs[Side.A].accept(self._from(Side.B))
             case JoinMedia():
                 self._join()
+                if self._transfers is not None:
+                    self._transfers.let_hear()
             case Reinvite(side, direction):
                 if not self._legs[side].reinvite(direction):
                     self.post(ReinviteEnded(side, 491))  # another one is under way: as if it had met that
@@ -323,13 +325,9 @@ class Session:
 
     def _join(self) -> None:
         a, b = self._legs[Side.A], self._legs[Side.B]
-        relayed = native.join(a.call_id, b.call_id)
+        relayed = connect(a, b)
         if relayed and not self._relayed:
-            native.disconnect(a.slot, b.slot)
-            native.disconnect(b.slot, a.slot)
-        elif not relayed and a.slot >= 0 and b.slot >= 0:  # a leg that is held both ways is not in the bridge
-            native.connect(a.slot, b.slot)
-            native.connect(b.slot, a.slot)
+            disconnect(a, b)
         self._relayed = relayed
         self._attach_taps()
 
@@ -433,6 +431,18 @@ class Session:
         self.post(LegMoved(side))
         return told
 
+    def part(self, one: Leg, two: Leg) -> None:
+        """Have the two legs of the call hear each other no more."""
+        for leg in (one, two):
+            if not leg.gone:
+                native.part(leg.call_id)
+        disconnect(one, two)
+        self._relayed = False
+
+    def join_again(self) -> None:
+        """Have them hear each other again."""
+        self._join()
+
     def replace_leg(self, side: Side, new: Leg, told: Direction = Direction.SENDRECV) -> None:
         """Put `new` in the place of a side's leg, which is from now on no part of the call; the recording goes on.
 
@@ -440,9 +450,7 @@ class Session:
         """
         old, other = self._legs[side], self._legs[side.other]
         old.listener = None
-        native.part(old.call_id)
-        for one, two in ((old, other), (other, old)):
-            native.disconnect(one.slot, two.slot)
+        self.part(old, other)
         if self.take is not None:
             facts = leg_facts(old.statistics(), old.sip_call_id)
             self.take.change_party(side, self.take.position, facts)
@@ -450,7 +458,6 @@ class Session:
         new.side = side
         new.announce(recorded=self.is_enabled)
         self._take_in(new)
-        self._relayed = False
         self._join()
         self._tell()
         self.post(LegReplaced(side, new.direction, told))

@@ -246,6 +246,23 @@ class Tls(_Section):
     verify_server: bool = True
 
 
+class Ringback(_Section):
+    """The tone that the party that stays in a transfer hears while the new one rings (ITU-T E.180)."""
+
+    enabled: bool = True
+    hertz: Annotated[tuple[Annotated[int, Field(ge=1, le=3400)], ...], Field(min_length=1, max_length=2)] = (425,)
+    cadence_ms: Annotated[tuple[Annotated[int, Field(ge=1, le=30000)], ...], Field(min_length=2, max_length=16)] = (
+        1000,
+        4000,
+    )
+
+    @model_validator(mode="after")
+    def _in_pairs(self) -> Ringback:
+        if len(self.cadence_ms) % 2:
+            raise ValueError("cadence_ms must hold pairs: how long it sounds, how long it does not, and so on")
+        return self
+
+
 class Sip(_Section):
     listen: Annotated[tuple[Listener, ...], Field(min_length=1, max_length=MAX_LISTENERS)] = (Listener(),)
     tls: Tls = Tls()
@@ -255,6 +272,7 @@ class Sip(_Section):
     setup_timeout_s: Seconds = 10
     ring_timeout_s: Seconds = 60
     max_call_s: Seconds | None = None
+    transfer_ringback: Ringback = Ringback()
     session_timers: Literal["off", "supported", "required"] = "supported"
     session_expires_s: Annotated[int, Field(ge=90, le=86400)] = 1800
     nameservers: tuple[Nameserver, ...] = ()

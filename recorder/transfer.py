@@ -15,7 +15,7 @@ import structlog
 from recorder import native
 from recorder.calls.admission import Refusal
 from recorder.calls.dialing import Dialing
-from recorder.calls.events import Direction, Event, InfoReceived, LegEnded, Side
+from recorder.calls.events import Direction, Event, InfoReceived, LegClosing, LegEnded, Side
 from recorder.calls.routing import Decision
 from recorder.calls.targets import Address, Target
 from recorder.calls.transfer import (
@@ -25,6 +25,8 @@ from recorder.calls.transfer import (
     Conclude,
     DialParty,
     DropParty,
+    Heard,
+    LetHear,
     OldLegEnded,
     Referral,
     Replaced,
@@ -36,7 +38,7 @@ from recorder.calls.transfer import (
 )
 from recorder.errors import IllegalEventError, InvalidRequestError, RecorderError
 from recorder.sip import headers as sip_headers
-from recorder.sip.leg import Leg
+from recorder.sip.leg import Leg, connect
 from recorder.transparency import hops
 
 if TYPE_CHECKING:
@@ -103,6 +105,8 @@ class _Running:
     new: Leg | None = None
     told: Direction = Direction.SENDRECV  # which way audio goes, as far as `new` knows
     kept: LegEnded | None = None  # the old leg's end, which the call has not been told of
+    heard: Heard = Heard.NOTHING  # by the party that stays
+    tone: int = -1  # the bridge's slot of the ringback tone
     alarm: Any = None
 
 
@@ -148,7 +152,9 @@ class Transfers:
         self._accept(token, wanted)
         story = Story("attended" if wanted.replaces else "blind", side, decision.targets[0].uri, time.monotonic())
         dialing = self._dialing(side, decision, wanted)
-        self._begin(Transfer(decision.targets), story, dialing, self._subscription(wanted, request))
+        old = session.leg(side)
+        held = old is not None and old.direction is not Direction.SENDRECV
+        self._begin(Transfer(decision.targets, held=held), story, dialing, self._subscription(wanted, request))
 
     def called(self, side: Side, leg: Leg) -> bool:
         """An INVITE has come in that wants the place of the leg of `side` (RFC 3891). False when it cannot be had."""
@@ -189,8 +195,10 @@ class Transfers:
     def keeps(self, event: Event) -> bool:
         """Whether the call is not to hear of `event` yet: the old party has left, and the new one may still come."""
         running = self._running
-        if running is None or not isinstance(event, LegEnded) or event.side is not running.story.leaving:
+        if running is None or not isinstance(event, (LegEnded, LegClosing)) or event.side is not running.story.leaving:
             return False
+        if isinstance(event, LegClosing):
+            return True  # its end follows
         if running.kept is None:
             running.kept = event
             self._handle(OldLegEnded())
@@ -258,6 +266,8 @@ class Transfers:
                     if running.new is not None:
                         running.new.listener = None
                         running.new.hang_up(sip_status)
+                case LetHear(heard):
+                    self._change_heard(running, heard)
                 case Conclude(result, sip_status, alone):
                     self._conclude(running, result, sip_status, alone)
 
@@ -285,12 +295,46 @@ class Transfers:
 
     def _take_place(self, running: _Running) -> None:
         assert running.new is not None
+        self._stop_tone(running)
         running.story.new_sip_call_id = running.new.sip_call_id
         self.session.replace_leg(running.story.leaving, running.new, running.told)
         running.old.hang_up(200)
 
+    def _change_heard(self, running: _Running, heard: Heard) -> None:
+        running.heard = heard
+        if heard is Heard.NOTHING:
+            self._stop_tone(running)
+            self.session.join_again()
+        else:
+            self.let_hear()
+
+    def let_hear(self) -> None:
+        """Have the party that stays hear what it is to hear; again when its media have changed."""
+        running = self._running
+        if running is None or running.heard is Heard.NOTHING:
+            return
+        session = self.session
+        staying = session.leg(running.story.leaving.other)
+        assert staying is not None
+        self._stop_tone(running)
+        session.part(running.old, staying)
+        ringback = session.services.settings.sip.transfer_ringback
+        if running.heard is Heard.EARLY_MEDIA and running.new is not None:
+            connect(staying, running.new)
+        elif ringback.enabled and staying.slot >= 0:  # one that is held both ways hears nothing
+            try:
+                running.tone = native.start_ringback(staying.slot, list(ringback.hertz), list(ringback.cadence_ms))
+            except RuntimeError as error:
+                _log.warning("no_ringback", dialog_id=session.identity.dialog_id, error=str(error))
+
+    def _stop_tone(self, running: _Running) -> None:
+        if running.tone >= 0:
+            native.stop_ringback(running.tone)
+            running.tone = -1
+
     def _conclude(self, running: _Running, result: str, sip_status: int, alone: bool) -> None:
         self._running = None
+        self._stop_tone(running)
         running.alarm.cancel()
         story = running.story
         story.ended_at, story.result, story.sip_status = time.monotonic(), result, sip_status

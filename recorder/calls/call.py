@@ -47,6 +47,7 @@ from recorder.calls.events import (
     HangUpRequested,
     InfoReceived,
     LegAnswered,
+    LegClosing,
     LegConfirmed,
     LegEnded,
     LegMediaActive,
@@ -313,16 +314,22 @@ class Call:
 
     def _leg_ended(self, event: LegEnded, now: float) -> Actions:
         self._gone.add(event.side)
+        if event.sip_status >= 300 or event.expired:
+            return self._end(self._lost(event), now, 200, "")
+        return self._end(termination.CALLER_HANGUP if event.side is Side.A else termination.CALLEE_HANGUP, now, 200, "")
+
+    def _lost(self, event: LegEnded | LegClosing) -> Termination:
+        """How a call ends of which a leg is over without anybody having hung up."""
         if self.state is State.ACCEPTED and event.side is Side.A and event.sip_status >= 300:
             # RFC 3261, section 13.3.1.4: a 2xx whose ACK never comes ends the session.
-            ending = Termination("failed", "no_ack", event.sip_status)
-        elif event.expired:
-            ending = Termination("failed", "session_expired")
-        elif event.sip_status >= 300:
-            ending = Termination("failed", f"{'caller' if event.side is Side.A else 'callee'}_lost")
-        else:
-            ending = termination.CALLER_HANGUP if event.side is Side.A else termination.CALLEE_HANGUP
-        return self._end(ending, now, 200, "")
+            return Termination("failed", "no_ack", event.sip_status)
+        if event.expired:
+            return Termination("failed", "session_expired")
+        return Termination("failed", f"{'caller' if event.side is Side.A else 'callee'}_lost")
+
+    def _leg_closing(self, event: LegClosing, now: float) -> Actions:
+        self._gone.add(event.side)  # its BYE is on its way; what comes of that, if anything does, is not waited for
+        return self._end(self._lost(event), now, 200, "")
 
     def _other_leg_ended(self, event: LegEnded, _now: float) -> Actions:
         self._gone.add(event.side)
@@ -448,6 +455,7 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     **{(state, TimerExpired): Call._time_out for state in _BEFORE_ANSWER},
     (State.ANSWERED, LegMediaActive): Call._answered_media,
     **{(state, LegEnded): Call._leg_ended_early for state in _BEFORE_ACCEPT},
+    **{(state, LegClosing): Call._ignore for state in _BEFORE_ACCEPT},
     (State.ACCEPTED, LegConfirmed): Call._confirm,
     (State.UP, LegReplaced): Call._replace,
     (State.UP, LegMoved): Call._move,
@@ -456,6 +464,7 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     **{(state, DirectionAsked): Call._asked for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
     **{(state, ReinviteEnded): Call._reinvited for state in _AFTER_ACCEPT},
     **{(state, LegEnded): Call._leg_ended for state in _AFTER_ACCEPT},
+    **{(state, LegClosing): Call._leg_closing for state in _AFTER_ACCEPT},
     **{(state, InfoReceived): Call._info for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
     **{(state, RecordingAsked): Call._recording_asked for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
     **{(state, DigitReceived): Call._digit for state in (*_BEFORE_ACCEPT, *_AFTER_ACCEPT)},
@@ -467,6 +476,6 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     (State.ENDED, TargetLookedUp): Call._ignore,
     **{(State.ENDING, kind): Call._ignore for kind in
        (TargetLookedUp, LegTrying, LegRinging, LegAnswered, LegConfirmed, LegMediaActive, DirectionAsked, ReinviteEnded,
-        RecordingAsked, MediaTimedOut, DigitReceived, TimerExpired, HangUpRequested)},
+        LegClosing, RecordingAsked, MediaTimedOut, DigitReceived, TimerExpired, HangUpRequested)},
 }
 # fmt: on

@@ -187,6 +187,18 @@ class LegEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class LegClosing:
+    """The stack has sent BYE on a leg by itself: its session `expired` (RFC 4028, section 10), or a request failed.
+
+    `LegEnded` follows: 32 s later when its far end is gone without a word. `sip_status` is why.
+    """
+
+    side: Side
+    sip_status: int
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class InfoReceived:
     """A SIP INFO came in on a leg (RFC 6086), or another request that is passed on like one: `method` says which.
 
@@ -254,6 +266,7 @@ Event = (
     | LegReplaced
     | LegMoved
     | LegEnded
+    | LegClosing
     | InfoReceived
     | RecordingAsked
     | DigitReceived

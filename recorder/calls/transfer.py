@@ -166,6 +166,21 @@ class DropParty:
     sip_status: int
 
 
+class Heard(Enum):
+    """What the party that stays is given to hear while it waits for the new one."""
+
+    NOTHING = "nothing"  # of ours: what the old party says or plays, if it is there
+    RINGBACK = "ringback"
+    EARLY_MEDIA = "early_media"
+
+
+@dataclass(frozen=True, slots=True)
+class LetHear:
+    """Have the party that stays hear this from now on."""
+
+    heard: Heard
+
+
 @dataclass(frozen=True, slots=True)
 class Conclude:
     """It is over: `completed`, `failed`, or `abandoned` because the call ended. Comes once, last.
@@ -178,7 +193,7 @@ class Conclude:
     alone: bool = False
 
 
-Action = DialParty | AnswerParty | Report | TakePlace | DropParty | Conclude
+Action = DialParty | AnswerParty | Report | TakePlace | DropParty | LetHear | Conclude
 Actions = list[Action]
 
 
@@ -196,15 +211,19 @@ class Transfer:
 
     Args:
         targets: where it is to be dialed, in order; () when it has called by itself.
+        held: the old party has put the one that stays on hold, so that they do not talk meanwhile.
     """
 
-    def __init__(self, targets: Sequence[Target]) -> None:
+    def __init__(self, targets: Sequence[Target], *, held: bool = False) -> None:
         self.state = State.NEW
         self._targets = list(targets)
         self._dialed = bool(targets)
         self._media = False
         self._alone = False
         self._said = 0
+        self._waits = held
+        self._rings = False
+        self._heard = Heard.NOTHING
 
     def begin(self) -> Actions:
         """Set out."""
@@ -227,10 +246,22 @@ class Transfer:
         return DialParty(self._targets.pop(0))
 
     def _ring(self, event: LegRinging) -> Actions:
+        # RFC 3960, section 3.2: 180 has somebody hear it ring, unless there is early media. 183 alone says nothing.
+        self._rings |= event.sip_status == 180 and not event.media
+        sound = self._let_hear()
         if event.sip_status == self._said:
-            return []
+            return sound
         self._said = event.sip_status
-        return [Report(event.sip_status, event.phrase)]
+        return [Report(event.sip_status, event.phrase), *sound]
+
+    def _let_hear(self) -> Actions:
+        if not self._waits or not self._dialed:
+            return []
+        heard = Heard.EARLY_MEDIA if self._media else Heard.RINGBACK if self._rings else Heard.NOTHING
+        if heard is self._heard:
+            return []
+        self._heard = heard
+        return [LetHear(heard)]
 
     def _answer(self, _event: LegAnswered | LegConfirmed) -> Actions:
         self.state = State.ANSWERED
@@ -238,7 +269,7 @@ class Transfer:
 
     def _hear(self, _event: LegMediaActive) -> Actions:
         self._media = True
-        return self._arrive() if self.state is State.ANSWERED else []
+        return self._arrive() if self.state is State.ANSWERED else self._let_hear()
 
     def _arrive(self) -> Actions:
         self.state = State.DONE
@@ -246,7 +277,8 @@ class Transfer:
 
     def _lose(self, event: LegEnded) -> Actions:
         if self._targets and self.state is State.TRYING and is_worth_another(event.sip_status):
-            return [self._next()]
+            following = self._next()
+            return [*self._let_hear(), following]
         return self._fail(event.sip_status if event.sip_status >= 300 else 503, event.phrase)
 
     def _time_out(self, _event: TimedOut) -> Actions:
@@ -254,11 +286,12 @@ class Transfer:
 
     def _fail(self, sip_status: int, phrase: str) -> Actions:
         self.state = State.DONE
-        return [Report(sip_status, phrase, final=True), Conclude("failed", sip_status, self._alone)]
+        back: Actions = [LetHear(Heard.NOTHING)] if self._heard is not Heard.NOTHING else []
+        return [Report(sip_status, phrase, final=True), *back, Conclude("failed", sip_status, self._alone)]
 
     def _leave(self, _event: OldLegEnded) -> Actions:
-        self._alone = True
-        return []
+        self._alone = self._waits = True
+        return self._let_hear()
 
     def _abandon(self, _event: CallEnded) -> Actions:
         self.state = State.DONE

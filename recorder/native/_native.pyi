@@ -339,6 +339,16 @@ def connect(source_slot: int, sink_slot: int) -> None:
 def disconnect(source_slot: int, sink_slot: int) -> None:
     """[sip] End that. No error when they are not connected or one of them is gone."""
 
+def start_ringback(slot: int, hertz: list[int], cadence_ms: list[int]) -> int:
+    """[sip] Let the bridge's `slot` hear a ringback tone, until `stop_ringback` with the slot that this returns.
+
+    One or two frequencies, and up to eight pairs of how long it sounds and how long it does not, over and over. Raises
+    ValueError when they are not that, RuntimeError when the bridge is full.
+    """
+
+def stop_ringback(tone: int) -> None:
+    """[sip] End a tone of `start_ringback`; once."""
+
 def stream_statistics(call_id: int) -> StreamStatistics | None:
     """[sip] Statistics of a call's audio stream; None when it has none (ask before the stream ends)."""
 
@@ -456,6 +466,13 @@ def reinvite(call_id: int, direction: str) -> bool:
 
 def take_reinvites() -> list[tuple[int, int]]:
     """[sip] The re-INVITEs of ours that have ended since the last call: pjsua's number of the call, final status."""
+
+def take_closing() -> list[tuple[int, int, bool]]:
+    """[sip] The calls that the stack has sent BYE by itself since the last time.
+
+    Pjsua's number of the call, the status why, and whether it is because nobody refreshed its session (RFC 4028). Its
+    own end comes with the answer to the BYE, or 32 s later.
+    """
 
 def install_digits() -> None:
     """[sip] Have telephone events (RFC 4733) kept for `take_digits`. After `Endpoint.libInit`.

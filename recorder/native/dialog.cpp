@@ -22,6 +22,8 @@ constexpr std::array<std::pair<const char *, pjmedia_dir>, 4> kDirections = {{
 
 std::set<int> outstanding; // calls whose re-INVITE of ours has had no final response
 std::vector<std::pair<int, int>> ended;
+std::vector<Closing> closing;
+constexpr std::string_view kExpired = "No session refresh received."; // what pjsip's timer says
 
 const char *name_of(pjmedia_dir direction) {
     for (const auto &[name, value] : kDirections)
@@ -144,6 +146,7 @@ void install_dialog() {
         require(pjsip_endpt_register_module(pjsua_get_pjsip_endpt(), &hold_module), "cannot register the hold module");
     outstanding.clear();
     ended.clear();
+    closing.clear();
 }
 
 std::optional<std::string> asked_direction(int call_id) {
@@ -243,6 +246,18 @@ void reinvite_may_have_ended(const pjsip_dialog *dialog, const pjsip_transaction
     if (call == nullptr || (call->inv != nullptr && call->inv->invite_tsx != nullptr) || outstanding.erase(call->index) == 0)
         return;
     ended.emplace_back(call->index, transaction->status_code);
+}
+
+std::vector<Closing> take_closing() { return std::exchange(closing, {}); }
+
+void stack_may_have_sent_bye(const pjsip_dialog *dialog, const pjsip_transaction *transaction) {
+    if (transaction->role != PJSIP_ROLE_UAC || transaction->method.id != PJSIP_BYE_METHOD ||
+        transaction->state != PJSIP_TSX_STATE_CALLING)
+        return;
+    const auto *call = static_cast<const pjsua_call *>(dialog->mod_data[pjsua_var.mod.id]);
+    if (call == nullptr || call->hanging_up || call->inv == nullptr || call->inv->cause < 300)
+        return;
+    closing.push_back({static_cast<int>(call->index), call->inv->cause, view(call->inv->cause_text) == kExpired});
 }
 
 } // namespace recorder

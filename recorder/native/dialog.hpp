@@ -31,7 +31,18 @@ bool progress(int call_id, int code, const std::string &phrase, bool media, cons
 bool reinvite(int call_id, const std::string &direction);
 std::vector<std::pair<int, int>> take_reinvites(); // call id, final status
 
+// The calls that the stack has sent BYE by itself since the last time, with the status why: no refresh came within the
+// session interval (RFC 4028, section 10; `expired`), or a request got no answer. A call's own end comes with the answer to
+// its BYE, which may never come.
+struct Closing {
+    int call_id;
+    int status;
+    bool expired;
+};
+std::vector<Closing> take_closing();
+
 // [info.cpp's usage, after all others] A transaction of a call's dialog has changed.
 void reinvite_may_have_ended(const pjsip_dialog *dialog, const pjsip_transaction *transaction);
+void stack_may_have_sent_bye(const pjsip_dialog *dialog, const pjsip_transaction *transaction);
 
 } // namespace recorder

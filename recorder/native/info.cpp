@@ -276,6 +276,7 @@ void on_tsx_state_last(pjsip_transaction *transaction, pjsip_event *) {
         return;
     IsolatedInvite::end(dialog);
     reinvite_may_have_ended(dialog, transaction);
+    stack_may_have_sent_bye(dialog, transaction);
     // The invite session has seen this event now; it may have been the dialog's last.
     if (!pending.empty() && !is_alive(dialog))
         finish_where(&verdict_of_dialogs);

@@ -23,6 +23,7 @@
 #include "redirect.hpp"
 #include "relay.hpp"
 #include "resolver.hpp"
+#include "ringback.hpp"
 #include "transports.hpp"
 #include "wake.hpp"
 
@@ -242,6 +243,8 @@ void bind_bridge(nb::module_ &m) {
     m.def("conference_slot", &conference_slot, "call_id"_a, WithoutGil());
     m.def("connect", &recorder::connect, "source_slot"_a, "sink_slot"_a, WithoutGil());
     m.def("disconnect", &disconnect, "source_slot"_a, "sink_slot"_a, WithoutGil());
+    m.def("start_ringback", &start_ringback, "slot"_a, "hertz"_a, "cadence_ms"_a, WithoutGil());
+    m.def("stop_ringback", &stop_ringback, "tone"_a, WithoutGil());
     m.def("stream_statistics", &stream_statistics, "call_id"_a, WithoutGil());
     m.def("limits", [] {
         nb::dict result;
@@ -353,6 +356,12 @@ void bind_dialog(nb::module_ &m) {
     m.def("progress", &progress, "call_id"_a, "code"_a, "phrase"_a, "media"_a, "headers"_a = Headers{}, WithoutGil());
     m.def("reinvite", &reinvite, "call_id"_a, "direction"_a, WithoutGil());
     m.def("take_reinvites", &take_reinvites);
+    m.def("take_closing", [] {
+        nb::list result;
+        for (const Closing &one : take_closing())
+            result.append(nb::make_tuple(one.call_id, one.status, one.expired));
+        return result;
+    });
 }
 
 QuestionHandler ask_python(nb::callable callable) {

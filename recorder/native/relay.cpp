@@ -338,8 +338,10 @@ bool join(int call_a, int call_b) {
 
 void part(int call_id) {
     require_sip_thread();
-    if (Leg *leg = find(call_id))
+    if (Leg *leg = find(call_id)) {
         unlink(*leg);
+        leg->partner = PJSUA_INVALID_ID; // whose number may be another call's later
+    }
 }
 
 std::vector<int> take_silent(unsigned timeout_ms) {

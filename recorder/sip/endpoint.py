@@ -20,7 +20,16 @@ import structlog
 from recorder import native, threads
 from recorder.calls.admission import PORTS_PER_LEG
 from recorder.calls.dialing import Dialing
-from recorder.calls.events import DigitReceived, Direction, InfoReceived, Invite, MediaTimedOut, ReinviteEnded, Side
+from recorder.calls.events import (
+    DigitReceived,
+    Direction,
+    InfoReceived,
+    Invite,
+    LegClosing,
+    MediaTimedOut,
+    ReinviteEnded,
+    Side,
+)
 from recorder.calls.targets import Address, Place
 from recorder.errors import InvalidRequestError
 from recorder.settings import Settings, nameserver
@@ -226,6 +235,7 @@ class Endpoint:
             endpoint.libHandleEvents(self._wait_ms())
             self._pass_digits_on()
             self._tell_of_reinvites()
+            self._tell_of_closing()
             guarded(self._gate.poll)
             self._run_commands()
             self._run_alarms()
@@ -273,6 +283,12 @@ class Endpoint:
             leg = self._legs.get(call_id)
             if leg is not None and leg.listener is not None:
                 leg.listener(ReinviteEnded(leg.side, sip_status))
+
+    def _tell_of_closing(self) -> None:
+        for call_id, sip_status, expired in native.take_closing():
+            leg = self._legs.get(call_id)
+            if leg is not None and leg.listener is not None:
+                leg.listener(LegClosing(leg.side, sip_status, expired))
 
     def _run_alarms(self) -> None:
         now = time.monotonic()

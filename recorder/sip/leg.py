@@ -319,6 +319,27 @@ class Leg:
         self.listener = self.sees = None  # they hold the call, which holds us
 
 
+def connect(one: Leg, other: Leg) -> bool:
+    """Let two legs hear each other, unless one is gone.
+
+    Returns whether packets are relayed; otherwise the bridge does it. What the bridge has connected before stays so.
+    """
+    if one.gone or other.gone:  # its number may be another call's by now
+        return False
+    relayed = native.join(one.call_id, other.call_id)
+    if not relayed and one.slot >= 0 and other.slot >= 0:  # a leg that is held both ways is not in the bridge
+        native.connect(one.slot, other.slot)
+        native.connect(other.slot, one.slot)
+    return relayed
+
+
+def disconnect(one: Leg, other: Leg) -> None:
+    """Take two legs apart in the bridge."""
+    if not one.gone and not other.gone:
+        native.disconnect(one.slot, other.slot)
+        native.disconnect(other.slot, one.slot)
+
+
 def _audio_only() -> Any:
     prm = pj.CallOpParam(True)
     prm.opt.audioCount = 1

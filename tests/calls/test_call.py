@@ -41,6 +41,7 @@ from recorder.calls.events import (
     HangUpRequested,
     InfoReceived,
     LegAnswered,
+    LegClosing,
     LegConfirmed,
     LegEnded,
     LegMediaActive,
@@ -137,6 +138,16 @@ def test_a_session_that_was_not_refreshed_has_expired() -> None:
     call = after(*UP)
     call.handle(LegEnded(Side.A, 408, "", expired=True), 200.0)
     assert call.termination == Termination("failed", "session_expired")
+
+
+@pytest.mark.parametrize(("expired", "reason"), [(True, "session_expired"), (False, "caller_lost")])
+def test_a_leg_that_the_stack_hangs_up_ends_the_call_at_once(expired: bool, reason: str) -> None:
+    call = after(*UP)
+    actions = call.handle(LegClosing(Side.A, 408, expired), 200.0)
+    assert call.termination == Termination("failed", reason)
+    assert [action.side for action in actions if isinstance(action, HangUpLeg)] == [Side.B]  # A has its BYE already
+    assert StopRecording() in actions
+    assert call.handle(LegEnded(Side.B, 200, ""), 200.1) == [ReleaseCall()]  # whether A's BYE is answered or not
 
 
 def test_only_an_info_can_be_a_control() -> None:
@@ -446,6 +457,7 @@ events = st.one_of(
     st.builds(
         LegEnded, st.sampled_from(Side), st.sampled_from([0, 200, 408, 486, 487, 503]), st.just(""), st.booleans()
     ),
+    st.builds(LegClosing, st.sampled_from(Side), st.sampled_from([408, 481]), st.booleans()),
     st.sampled_from([MUTE, UNKNOWN]),
     st.builds(DigitReceived, st.sampled_from(Side), st.just("5")),
     st.builds(TimerExpired, st.sampled_from(Timer)),

@@ -14,6 +14,8 @@ from recorder.calls.transfer import (
     Conclude,
     DialParty,
     DropParty,
+    Heard,
+    LetHear,
     OldLegEnded,
     Replaced,
     Report,
@@ -82,6 +84,24 @@ def test_when_the_old_party_has_left_a_failure_ends_the_call() -> None:
     transfer = begun()
     assert transfer.handle(OldLegEnded()) == []
     assert transfer.handle(LegEnded(Side.B, 0, ""))[-1] == Conclude("failed", 503, alone=True)
+
+
+def test_who_is_left_alone_hears_it_ring_and_then_what_the_new_party_sends_before_its_answer() -> None:
+    transfer = begun(ONE, TWO)
+    assert transfer.handle(LegRinging(180, "Ringing")) == [Report(180, "Ringing")]
+    assert transfer.handle(OldLegEnded()) == [LetHear(Heard.RINGBACK)]
+    assert transfer.handle(LegRinging(180, "Ringing")) == []
+    assert transfer.handle(MEDIA) == [LetHear(Heard.EARLY_MEDIA)]
+    assert transfer.handle(LegEnded(Side.B, 503, "")) == [LetHear(Heard.RINGBACK), DialParty(TWO)]
+    assert LetHear(Heard.NOTHING) in transfer.handle(LegEnded(Side.B, 486, "Busy Here"))
+
+
+def test_who_is_on_hold_hears_it_ring_too_and_who_is_talked_to_does_not() -> None:
+    held = Transfer((ONE,), held=True)
+    held.begin()
+    assert held.handle(LegRinging(183, "Session Progress")) == [Report(183, "Session Progress")]
+    assert held.handle(LegRinging(180, "Ringing"))[-1] == LetHear(Heard.RINGBACK)
+    assert [begun().handle(MEDIA), begun().handle(LegRinging(180, "")) == [Report(180, "")]] == [[], True]
 
 
 def test_the_end_of_the_call_and_a_time_out_turn_the_new_party_away() -> None:

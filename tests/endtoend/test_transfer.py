@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,9 @@ from recorder.loadtest.peers import Outcome, Plan, Sipp
 from recorder.loadtest.subject import Subject
 from recorder.loadtest.tones import Codec, write_raw
 from tests.endtoend.conftest import CHANGES, Bench, Call, Kept, silent_port
-from tests.tones import amplitude_of, sine
+from tests.peers.codecs import PCMU
+from tests.peers.rtp import RtpPeer, encoded, voice_of
+from tests.tones import Samples, amplitude_of, sine
 
 pytestmark = pytest.mark.moments
 
@@ -46,7 +48,15 @@ class Three:
 
 
 def play(
-    bench: Bench, folder: Path, caller: str, application: str, target: str | None, seconds: float = 1, **edits: Any
+    bench: Bench,
+    folder: Path,
+    caller: str,
+    application: str,
+    target: str | None,
+    seconds: float = 1,
+    caller_edit: Sequence[tuple[str, str]] = (),
+    caller_length_ms: int | None = None,
+    **edits: Any,
 ) -> Three:
     """Place a call in which one side transfers the other to `target`, each with its own voice; all must go well."""
 
@@ -58,8 +68,9 @@ def play(
         plans = [Plan(application, port=subject.application_port, sounds=sound("callee", APPLICATION_HZ), **edits)]
         if target is not None:
             plans.append(Plan(target, port=silent_port(subject), sounds=sound("callee", TARGET_HZ)))
-        plans.append(Plan(caller, remote=subject.sip_address, sounds=sound("caller", CALLER_HZ)))
+        calling = Plan(caller, remote=subject.sip_address, sounds=sound("caller", CALLER_HZ), edit=caller_edit)
         phones = [stack.enter_context(Sipp(with_length(plan, length_ms))) for plan in plans]
+        phones.append(stack.enter_context(Sipp(with_length(calling, caller_length_ms or length_ms))))
         dialed, answered, *joined = [phone.wait(20) for phone in (phones[-1], *phones[:-1])]
     for who, outcome in (("caller", dialed), ("application", answered), *(("target", one) for one in joined)):
         assert outcome.ok, f"{who}: {outcome.errors}"
@@ -193,6 +204,67 @@ def test_transfer_leave_and_nobody_answers(allowing: Bench, tmp_path: Path) -> N
     three = play(allowing, tmp_path, "uac-wait-bye", "uas-transfer-leave", "uas-busy", seconds=0.5)
     assert three.call.caller.received("BYE")
     assert the_transfer(allowing, three)["result"] == "failed"
+
+
+RINGBACK_HZ = 425
+
+
+def heard_by(peer: RtpPeer, begin_s: float, end_s: float) -> Samples:
+    """What a G.711 phone was sent between these moments (epoch seconds)."""
+    return PCMU.decode([packet.payload for packet in peer.received if begin_s < packet.time_s < end_s])
+
+
+def play_heard(
+    bench: Bench, folder: Path, caller: str, application: str, target: str, **plans: Any
+) -> tuple[Three, RtpPeer]:
+    """As `play`; also what the caller heard."""
+    with RtpPeer(encoded(sine(CALLER_HZ, 12.0)), when_heard=True) as phone:
+        three = play(
+            bench, folder, caller, application, target, caller_edit=voice_of(phone, "caller", Codec.PCMU), **plans
+        )
+    return three, phone
+
+
+def test_ring_bye_is_heard_ringing_by_who_was_left_alone(allowing: Bench, tmp_path: Path) -> None:
+    """uas-transfer-leave: while the new party rings (uas-ring-bye) the caller hears a tone, and it is not recorded."""
+    three, phone = play_heard(allowing, tmp_path, "uac-wait-bye", "uas-transfer-leave", "uas-ring-bye", seconds=1.2)
+    assert three.target is not None
+    rang, answered = three.target.sent(180)[0].time_s, three.target.sent(200)[0].time_s
+    began = max(rang, three.call.application.received(200)[-1].time_s)  # when both rang and had left
+    assert amplitude_of(heard_by(phone, began + 0.2, min(answered, began + 1.1)), RINGBACK_HZ) > 1000
+    assert amplitude_of(heard_by(phone, 0, three.call.application.sent("REFER")[0].time_s), RINGBACK_HZ) < 300
+    talk = heard_by(phone, answered + 0.3, answered + 0.9)
+    assert amplitude_of(talk, TARGET_HZ) > 1000
+    assert amplitude_of(talk, RINGBACK_HZ) < 300
+    kept = allowing.kept(three.call)
+    check_voices(kept, {CALLER_HZ, APPLICATION_HZ}, {CALLER_HZ, TARGET_HZ})
+    assert amplitude_of(kept.samples, RINGBACK_HZ, kept.rate) < 100
+
+
+def test_early_media_of_a_new_party_is_heard_by_who_was_left_alone(allowing: Bench, tmp_path: Path) -> None:
+    """uas-transfer-leave, to uas-early-media: the caller hears that party, not a tone, before it has answered."""
+    scenarios = "uac-call", "uas-transfer-leave", "uas-early-media"
+    three, phone = play_heard(allowing, tmp_path, *scenarios, caller_length_ms=3500)
+    assert three.target is not None
+    spoke, answered = three.target.sent(183)[0].time_s, three.target.sent(200)[0].time_s
+    early = heard_by(phone, spoke + 0.3, answered)
+    assert amplitude_of(early, TARGET_HZ) > 1000
+    assert amplitude_of(early, RINGBACK_HZ) < 300
+
+
+def test_transfer_held(allowing: Bench, tmp_path: Path) -> None:
+    """Who is on hold meanwhile hears the new party ring; it is busy, and the two talk again."""
+    three, phone = play_heard(allowing, tmp_path, "uac-held", "uas-transfer-held", "uas-ring-busy")
+    rang, refused = (
+        next(m.time_s for m in three.call.application.received("NOTIFY") if status in m.body)
+        for status in (b" 180 ", b" 486 ")
+    )
+    assert amplitude_of(heard_by(phone, rang + 0.2, refused), RINGBACK_HZ) > 1000
+    resumed = three.call.application.sent("ACK")[-1].time_s
+    talk = heard_by(phone, resumed + 0.3, resumed + 0.9)
+    assert amplitude_of(talk, APPLICATION_HZ) > 1000
+    assert amplitude_of(talk, RINGBACK_HZ) < 300
+    check_voices(allowing.kept(three.call), {CALLER_HZ, APPLICATION_HZ}, {CALLER_HZ, APPLICATION_HZ})
 
 
 def test_transfer_malformed(allowing: Bench, tmp_path: Path) -> None:
