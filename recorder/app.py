@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 from aiohttp.web import AppRunner
 
-from recorder import __version__, keys, log, native, settings_checks, settings_files
+from recorder import __version__, command_audit, keys, log, native, settings_checks, settings_files
 from recorder.calls.admission import DRAINING
 from recorder.calls.control_shapes import Shapes
 from recorder.calls.events import Invite
@@ -38,7 +38,7 @@ from recorder.media.part_file import look_into, repair
 from recorder.media.recording import Recording
 from recorder.media.writer import Writer
 from recorder.metrics import Metrics
-from recorder.operators import Operators
+from recorder.operators import AuditedAnswers, Operators
 from recorder.retold import completed
 from recorder.session import Services
 from recorder.settings import Settings
@@ -70,6 +70,11 @@ class Recovery:
     indexed: int = 0
     failed: list[str] = field(default_factory=list)
     later: list[Path] = field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        """The numbers in a line."""
+        return f"repaired {self.repaired}, indexed {self.indexed}, failed {len(self.failed)}"
 
 
 def run(settings: Settings) -> None:
@@ -177,6 +182,9 @@ class _Recorder:
         audit.start()
         stack.callback(audit.stop, _FINISH_S)
         audit.enter(AuditEntry("recorder", "begin", note=__version__))
+        audit.enter(command_audit.configuration(settings, index.last_note("configure")))
+        if found.repaired or found.indexed or found.failed:
+            audit.enter(AuditEntry("recorder", "recover", note=found.summary))
         stack.callback(lambda: audit.enter(AuditEntry("recorder", "end")))
         ledger = Ledger(self._folder, keys.signer(settings), index.ledger_head())
         stack.callback(ledger.close)
@@ -237,6 +245,7 @@ class _Recorder:
         exchange = Exchange(
             Services(
                 *(settings, endpoint, writer, keeper, metrics, health, transparency, shapes, audit.enter),
+                AuditedAnswers(endpoint, audit),
                 ended=ended,
                 storage=storage,
             )
@@ -265,7 +274,7 @@ class _Recorder:
             http=settings.http,
             metrics=metrics,
             live_calls=live_calls,
-            control=Operators(endpoint, exchange),
+            control=Operators(endpoint, exchange, audit),
             audit=audit.enter,
             storage=keys.storage(settings),
             readiness={

@@ -172,7 +172,7 @@ def recover(path: Path) -> None:
     The recorder does the same at every start; run this while it is stopped. An index that is lost is made anew from the
     manifests: move what is left of it away first.
     """
-    from recorder import app, settings
+    from recorder import app, command_audit, settings
 
     shown_at = time.monotonic()
 
@@ -183,8 +183,10 @@ def recover(path: Path) -> None:
             shown_at = time.monotonic()
             click.echo(f"{doing} {done} of {of} ({100 * done // max(1, of)} %)", err=True)
 
-    found = app.recover(settings.load(path), progress=show)
-    click.echo(f"repaired {found.repaired}, indexed {found.indexed}, failed {len(found.failed)}")
+    loaded = settings.load(path)
+    found = app.recover(loaded, progress=show)
+    command_audit.enter(loaded, "recover", found.summary, failed="problems" if found.failed else "")
+    click.echo(found.summary)
     for line in found.failed:
         click.echo(line, err=True)
     sys.exit(1 if found.failed else 0)

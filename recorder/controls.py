@@ -104,9 +104,11 @@ class Controls:
     def _answer(
         self, token: int | None, sip_status: int, phrase: str, headers: tuple[tuple[str, str], ...] = ()
     ) -> None:
+        """Answer once what was asked stands in the audit where `kill -9` does not reach it; what holds, holds now."""
+        services = self._session.services
         if token is not None:
-            native.answer_info(token, sip_status, phrase, list(headers))
-            self._session.services.metrics.infos.labels("accepted" if sip_status < 300 else "refused").inc()
+            services.once_audited(lambda: native.answer_info(token, sip_status, phrase, list(headers)))
+            services.metrics.infos.labels("accepted" if sip_status < 300 else "refused").inc()
 
     def _refused(self, error: ControlRefusedError, control: Control | None, facts: dict[str, Any]) -> None:
         self._session.services.metrics.redactions_refused.labels(error.reason).inc()

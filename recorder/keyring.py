@@ -37,6 +37,11 @@ class Keyring:
             return key_id
         raise KeyMaterialError("there is no key to encrypt with")
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of all keys, in order."""
+        return tuple(self._ciphers)
+
     def __contains__(self, key_id: str) -> bool:
         return key_id in self._ciphers
 

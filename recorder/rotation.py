@@ -11,9 +11,11 @@ import click
 from rich.console import Console
 from rich.progress import track
 
+from recorder import command_audit
 from recorder.byte_store import reading
 from recorder.errors import KeyMaterialError, StorageError
 from recorder.file_format import SUFFIXES
+from recorder.identifiers import RecordingName
 from recorder.keys import keyring, storage
 from recorder.library.folder import file_names
 from recorder.library.recovery import find_unfinished
@@ -33,6 +35,7 @@ def run(settings: Settings) -> int:
         raise KeyMaterialError("recording.encryption has no key, so that nothing can be wrapped anew")
     unfinished = find_unfinished(folder)
     names = [name for name in file_names(folder) if name.endswith(SUFFIXES)]
+    command_audit.enter(settings, "rotate", f"begins: {len(names)} recordings, to key {keys.first}")
     changed, failed = 0, 0
     for name in track(names, "recordings", console=Console(stderr=True), disable=not sys.stderr.isatty()):
         try:
@@ -41,15 +44,29 @@ def run(settings: Settings) -> int:
             failed += 1
             click.echo(f"{name}: {error}", err=True)
     older = sum(bool(set(_key_ids(path)) - {keys.first}) for path in unfinished)
-    click.echo(
-        f"wrapped anew by {keys.first!r}: {changed}, failed: {failed}, being recorded under an older key: {older}"
-    )
+    said = f"wrapped anew by {keys.first!r}: {changed}, failed: {failed}, being recorded under an older key: {older}"
+    command_audit.enter(settings, "rotated", said, failed="problems" if failed else "")
+    click.echo(said)
     return 1 if failed else 0
 
 
 def decrypt(settings: Settings, name: str, target: Path) -> None:
-    """Write a recording's plain audio to `target`. Raises StorageError."""
+    """Write a recording's plain audio to `target`, once it stands in the audit that it is done. Raises StorageError."""
     path = settings.recording.folder / Path(name).name
+    try:
+        dialog_id = RecordingName.parse(path.stem).dialog_id
+    except ValueError:
+        dialog_id = None
+    note = f"{path.name} to {target.absolute()}"
+    command_audit.enter(settings, "decrypt", note, dialog_id=dialog_id)
+    try:
+        _decrypt(settings, path, target)
+    except (StorageError, KeyMaterialError):
+        command_audit.enter(settings, "decrypt", note, failed="failed", dialog_id=dialog_id)
+        raise
+
+
+def _decrypt(settings: Settings, path: Path, target: Path) -> None:
     try:
         with (
             reading(path, storage(settings)) as source,

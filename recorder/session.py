@@ -87,7 +87,8 @@ class Services:
     """What a call needs of the rest of the recorder.
 
     `ended` holds what is to be kept of a call between the end of its call and that of its recording, which the writer
-    thread reaches a little later.
+    thread reaches a little later. `once_audited` calls back on the sip thread when what went to `audit` has been
+    written down.
     """
 
     settings: Settings
@@ -99,6 +100,7 @@ class Services:
     transparency: Transparency
     shapes: Shapes
     audit: Callable[[AuditEntry], None]
+    once_audited: Callable[[Callable[[], object]], None]
     ended: dict[Recording, EndedCall] = field(default_factory=dict)
     storage: Storage = PLAIN
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from recorder import settings
+from recorder import command_audit, settings
 from recorder.errors import SettingsError, StorageError
 from recorder.keys import signer
 from recorder.library.index import Index
@@ -50,8 +50,20 @@ def run(options: Options) -> int:
     index = _index_facts(loaded.index_path) if loaded else None
     with _Bar() if sys.stderr.isatty() else nullcontext(_Lines()) as progress:
         report = verify(folder, index, keys, options.names, _head(options.head), progress.show)
+    if loaded is not None and options.folder is None:
+        _audit(loaded, report, options.names)
     click.echo(_as_json(report) if options.as_json else _as_text(report, bool(keys), index is not None))
     return 0 if report.ok else 1
+
+
+def _audit(loaded: settings.Settings, report: Report, names: tuple[str, ...]) -> None:
+    """Enter that it was looked at, and what came of it; who may only read verifies all the same."""
+    note = f"{report.done} recordings{', of those named' if names else ''}, {len(report.problems)} problems"
+    note += f", ledger head {report.head}" if report.head else ""
+    try:
+        command_audit.enter(loaded, "verify", note, failed="" if report.ok else "problems")
+    except StorageError as error:
+        click.echo(f"not entered in the audit: {error}", err=True)
 
 
 def _head(text: str | None) -> Head | None:

@@ -28,7 +28,9 @@ class Call:
         self.identity = SimpleNamespace(dialog_id="D1", group_id="g", account_id="a")
         self.entered: list[AuditEntry] = []
         self.posted: list[object] = []
-        self.services = SimpleNamespace(metrics=Metrics(), audit=self.entered.append)
+        self.services = SimpleNamespace(
+            metrics=Metrics(), audit=self.entered.append, once_audited=lambda answer: answer()
+        )
 
     def post(self, event: object) -> None:
         self.posted.append(event)

@@ -152,6 +152,12 @@ class Index:
         with self._reading("search the audit") as connection:
             return audit_page(connection.execute(query).mappings().all(), limit)
 
+    def last_note(self, action: str) -> str:
+        """The note of the newest entry of the audit with this action; "" when there is none."""
+        query = select(AUDIT.c.note).where(AUDIT.c.action == action).order_by(AUDIT.c.id.desc()).limit(1)
+        with self._reading("look into the audit") as connection:
+            return connection.execute(query).scalar() or ""
+
     def check_writable(self) -> None:
         """Write to the index, durably. Raises StorageError when that fails."""
         with self._transaction("write a probe") as connection:

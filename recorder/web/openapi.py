@@ -183,9 +183,9 @@ def _cdr() -> dict[str, Any]:
 def _audit_entry() -> dict[str, Any]:
     return _object(
         at_ms={"type": "integer", "description": "Epoch milliseconds."},
-        actor={"type": "string", "description": "application, caller, operator or recorder."},
-        who={"type": "string", "description": "The name of the operator's token."},
-        source={"type": "string", "description": "address:port."},
+        actor={"type": "string", "description": "application, caller, operator, recorder or command."},
+        who={"type": "string", "description": "The operator's token, or who gave the command."},
+        source={"type": "string", "description": "address:port, or local."},
         action={"type": "string", "description": "mute, unmute, start, hang_up, play and others."},
         shape={"type": "string", "description": "By which header, body or interface it was asked for."},
         step={"type": "string"},
@@ -196,5 +196,5 @@ def _audit_entry() -> dict[str, Any]:
         result={"type": "string", "enum": ["accepted", "refused"]},
         reason={"type": "string", "description": "Why it was refused, in a word."},
         muted={"type": ["boolean", "null"], "description": "Whether the recording was silent after it."},
-        note={"type": "string", "description": "What was given as the reason."},
+        note={"type": "string", "description": "What was given as the reason, or came of it."},
     )

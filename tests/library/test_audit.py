@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,6 +19,22 @@ from recorder.library.audit import AuditEntry, AuditTrail, restore
 from recorder.library.index import Index
 from recorder.library.search import Filters
 from recorder.metrics import Metrics
+
+_DYING = """
+    import os, signal, sys, time
+    from pathlib import Path
+    from recorder.library.audit import AuditEntry, AuditTrail
+    from recorder.library.index import Index
+    from recorder.metrics import Metrics
+
+    folder = Path(sys.argv[1])
+    trail = AuditTrail(Index(folder / "index.sqlite"), folder, Metrics())
+    trail.start()
+    for step in "abc":
+        trail.enter(AuditEntry("application", "mute", step=step))
+    trail.when_kept(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -126,6 +146,23 @@ def test_what_a_process_leaves_in_a_file_the_next_one_brings_to_the_index_once(t
         assert restore(tmp_path, index) == 2
         assert steps(index) == ["a", "b"]
         assert restore(tmp_path, index) == 0
+    assert spills(tmp_path) == []
+
+
+def test_kill_9_takes_nothing_that_was_said_to_be_kept(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", textwrap.dedent(_DYING), str(tmp_path)]
+    assert subprocess.run(program, check=False, timeout=60).returncode == -signal.SIGKILL
+    with closing(Index(tmp_path / "index.sqlite")) as index:
+        assert steps(index) == []  # it had no time to
+        assert restore(tmp_path, index) == 3
+        assert steps(index) == ["a", "b", "c"]
+
+
+def test_an_entry_that_no_index_takes_does_not_keep_a_start_from_the_others(tmp_path: Path) -> None:
+    audit._append(tmp_path / "unindexed-1.audit", [entry("a"), entry("\udcff"), entry("b")])
+    with closing(Index(tmp_path / "index.sqlite")) as index:
+        restore(tmp_path, index)
+        assert steps(index) == ["a", "b"]
     assert spills(tmp_path) == []
 
 
