@@ -205,7 +205,7 @@ def is_recording(name: str) -> bool:
         recording_name(Path(name))
     except ValueError:
         return False
-    return True
+    return "/" not in name
 
 
 def _remove_leftovers(folder: Path, names: list[str], before_ns: int) -> None:

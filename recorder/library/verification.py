@@ -180,6 +180,8 @@ def _read_ledger(path: Path, keys: PublicKeys, report: Report) -> _Ledger:
                     at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(line.at_ms / 1000))
                     was = f"; it had gone on to line {line.expected}" if line.expected else ""
                     wrong(number, f"the recorder found at {at} that lines before this one were missing or changed{was}")
+                elif isinstance(line, KeptLine) and not is_recording(line.file):
+                    wrong(number, f"{line.file!r} cannot be the name of a recording of ours")
                 elif isinstance(line, KeptLine) and line.file in ledger.kept:
                     wrong(number, f"{line.file} is entered a second time; the first one counts")
                 elif isinstance(line, KeptLine):

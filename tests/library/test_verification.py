@@ -252,6 +252,14 @@ def test_a_chain_that_was_made_anew_is_named_by_its_signatures(kept: Kept) -> No
     assert problem.what == "line 5: bears a signature that does not fit it; nothing that is signed follows"
 
 
+@pytest.mark.parametrize("name", ["../secret.wav", "a\0b.wav", "../acme~sales~5~X.wav"])
+def test_a_line_of_what_is_no_recording_is_named_and_leads_nowhere(kept: Kept, name: str) -> None:
+    rewrite(kept.folder, lambda lines: [*lines[:-1], canonical(json.loads(lines[-1]) | {"file": name})])
+    report = kept.verify(index=None, keys=PublicKeys())
+    assert report.problems[0].what == f"line {CALLS + 1}: {name!r} cannot be the name of a recording of ours"
+    assert report.recordings == CALLS
+
+
 def test_a_ledger_without_signatures_is_named_where_there_is_a_key(kept: Kept) -> None:
     def unsigned(lines: list[bytes]) -> list[bytes]:
         made: list[bytes] = []
