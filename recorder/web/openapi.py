@@ -78,10 +78,15 @@ def _operation(resource: Resource) -> dict[str, Any]:
     operation = dict(resource.operation)
     responses = dict(operation["responses"])
     security: list[dict[str, list[str]]] = []
+    problem = {"$ref": "#/components/responses/Problem"}
+    if resource.path.startswith("/api/"):  # a parameter that is not known
+        responses.setdefault("400", problem)
+    if "requestBody" in operation:
+        responses.setdefault("413", problem)
     if resource.role is not None:
         security = [{"bearer": []}, {"query": []}] if resource.token_in_query else [{"bearer": []}]
-        for status in ("400", "401", "403", "503", *(("404",) if "{" in resource.path else ())):
-            responses.setdefault(status, {"$ref": "#/components/responses/Problem"})
+        for status in ("401", "403", "503", *(("404",) if "{" in resource.path else ())):
+            responses.setdefault(status, problem)
         note = f"Takes the role {resource.role} or one above it."
         if resource.right is not None:
             note = f"Takes a token with the right `{resource.right}`, which no role brings along."

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -8,12 +9,14 @@ import jsonschema
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from recorder.settings import Http, Token
 from recorder.web.app import build_app, resources
 from recorder.web.openapi import build_document
 from recorder.web.problems import DOCUMENTED
 from recorder.web.services import Services
+from recorder.web.tokens import token_sha256
 
-from .conftest import Client, Library, bearer
+from .conftest import Client, Clients, Library, bearer
 
 
 async def document(client: Client) -> dict[str, Any]:
@@ -72,6 +75,8 @@ async def test_security_is_described_as_it_is_enforced(client: Client) -> None:
         "/api/v1/cdrs",
         "/api/v1/cdrs?limit=none",
         "/api/openapi.json",
+        "/api/openapi.json?limit=1",
+        "/api/docs?limit=1",
     ],
 )
 async def test_answers_are_as_described(client: Client, library: Library, path: str) -> None:
@@ -86,6 +91,19 @@ async def test_answers_are_as_described(client: Client, library: Library, path: 
     schema = response["content"][answer.content_type]["schema"]
     closed = {"components": described["components"]} | schema
     jsonschema.Draft202012Validator(closed).validate(await answer.json())
+
+
+async def test_a_body_that_is_not_taken_is_answered_as_described(services: Services, aiohttp_client: Clients) -> None:
+    token = Token(name="desk", may=("control",), sha256=token_sha256("desk-token"))
+    client = await aiohttp_client(build_app(replace(services, http=Http(tokens=(token,)))))
+    described = await document(client)
+    for resource in (each for each in resources() if "requestBody" in each.operation):
+        known = described["paths"][resource.path][resource.method.lower()]["responses"]
+        for body, status in ((b"[", 400), (b"x" * 100_000, 413)):
+            path = resource.path.replace("{dialogId}", "D1")
+            answer = await client.request(resource.method, path, data=body, headers=bearer("desk-token"))
+            assert answer.status == status
+            assert str(status) in known
 
 
 async def test_described_query_parameters_are_the_ones_taken(client: Client) -> None:
