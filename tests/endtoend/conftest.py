@@ -15,7 +15,8 @@ import pytest
 from recorder.loadtest.peers import Outcome, Plan, Sipp
 from recorder.loadtest.sipp_output import SipMessage
 from recorder.loadtest.subject import Subject
-from tests.peers.rtp import RtpPeer
+from recorder.loadtest.tones import Codec
+from tests.peers.rtp import RtpPeer, voice_of
 from tests.tones import Samples, read_wav
 
 
@@ -81,6 +82,19 @@ class Bench:
         assert dialed.ok, f"caller: {dialed.errors}"
         assert answered.ok, f"application: {answered.errors}"
         return Call(dialed, answered)
+
+    def talk(
+        self, a: RtpPeer, b: RtpPeer, seconds: float, caller: str = "uac-call", application: str = "uas-answer"
+    ) -> Call:
+        """Place one call in which `a` and `b` speak, in G.711 mu-law."""
+        return self.call(
+            caller,
+            application,
+            seconds=seconds,
+            voices=(a, b),
+            caller_plan={"edit": voice_of(a, "caller", Codec.PCMU)},
+            application_plan={"edit": voice_of(b, "callee", Codec.PCMU)},
+        )
 
     def cdr(self, call: Call) -> dict[str, Any]:
         """The call's detail record, once it is indexed."""

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from recorder.loadtest.subject import Subject
-from recorder.loadtest.tones import Codec
 from tests.endtoend.conftest import Bench
 from tests.media.test_dtmf import HIGH_HZ, LOW_HZ, key
-from tests.peers.rtp import RtpPeer, encoded, voice_of
+from tests.peers.rtp import RtpPeer, encoded
 from tests.tones import RATE, Samples, amplitude_of, silence, sine
 
 pytestmark = pytest.mark.moments
@@ -42,14 +41,7 @@ def test_no_key_is_heard(removing: Bench) -> None:
         at, tone = round(at_s * RATE), key(pressed, ms)
         caller[at : at + len(tone)] = tone
     with RtpPeer(encoded(caller), digits={110: 0}) as a, RtpPeer(encoded(silence(4.0))) as b:
-        call = removing.call(
-            "uac-call",
-            "uas-answer",
-            seconds=3.5,
-            voices=(a, b),
-            caller_plan={"edit": voice_of(a, "caller", Codec.PCMU)},
-            application_plan={"edit": voice_of(b, "callee", Codec.PCMU)},
-        )
+        call = removing.talk(a, b, 3.5)
     assert loudest_key(caller) > 5000
     kept = removing.kept(call)
     assert loudest_key(kept.samples) < 100

@@ -129,14 +129,7 @@ def test_one_way(bench: Bench, tmp_path: Path, offered: str, answered: str, expe
 def test_hold_music(bench: Bench) -> None:
     """A hold with music: the held side hears it and is recorded with it; the side that holds hears nothing."""
     with RtpPeer(encoded(sine(440, 6.0))) as a, RtpPeer(encoded(sine(880, 6.0))) as b:
-        call = bench.call(
-            "uac-hold-music",
-            "uas-held",
-            seconds=1.2,
-            voices=(a, b),
-            caller_plan={"edit": voice_of(a, "caller", Codec.PCMU)},
-            application_plan={"edit": voice_of(b, "callee", Codec.PCMU)},
-        )
+        call = bench.talk(a, b, 1.2, "uac-hold-music", "uas-held")
     begin, end = (m.time_s for m in call.caller.sent("INVITE")[-2:])
     assert longest_silence(b, begin - 0.5, end + 0.5) < 0.8
     assert longest_silence(a, begin - 0.5, end + 0.5) == pytest.approx(end - begin, abs=0.4)

@@ -18,9 +18,8 @@ import yaml
 
 from recorder.loadtest.peers import Plan, Sipp
 from recorder.loadtest.subject import Subject
-from recorder.loadtest.tones import Codec
 from tests.endtoend.conftest import Bench, audio_port, later
-from tests.peers.rtp import RtpPeer, encoded, voice_of
+from tests.peers.rtp import RtpPeer, encoded
 from tests.tones import has_tone, read_wav, silence, sine, tone_onset
 
 COMMAND = [sys.executable, "-c", "from recorder.cli import main; main()"]
@@ -210,14 +209,7 @@ def test_at_16_khz_the_tones_are_where_they_were_spoken(tmp_path: Path) -> None:
     application = encoded(np.concatenate([silence(2.0), sine(880, 1.0), silence(1.0)]))
     changes = {"media": {"clock_rate_hz": 16000}}
     with Subject(tmp_path, changes=changes) as subject, RtpPeer(caller) as a, RtpPeer(application) as b:
-        call = Bench(subject).call(
-            "uac-call",
-            "uas-answer",
-            seconds=3.5,
-            voices=(a, b),
-            caller_plan={"edit": voice_of(a, "caller", Codec.PCMU)},
-            application_plan={"edit": voice_of(b, "callee", Codec.PCMU)},
-        )
+        call = Bench(subject).talk(a, b, 3.5)
         kept = Bench(subject).kept(call)
     assert kept.rate == 16000
     assert later(len(kept.samples) / kept.rate, 3.5)

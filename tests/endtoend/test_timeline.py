@@ -19,9 +19,7 @@ import numpy as np
 import pytest
 
 from recorder.loadtest.subject import Subject
-from recorder.loadtest.tones import Codec
 from tests.endtoend.conftest import CHANGES, Bench, Kept
-from tests.peers.rtp import voice_of
 from tests.peers.rtp_stream import LossyProxy, Network, PacedPeer, Phone, Sent, timeline
 from tests.tones import RATE, Samples
 
@@ -168,14 +166,7 @@ def arrivals_name(sends: Any) -> str:
 
 def place_call(bench: Bench, a: PacedPeer, b: PacedPeer) -> Kept:
     with a, b:
-        call = bench.call(
-            "uac-call",
-            "uas-answer",
-            seconds=SECONDS,
-            voices=(a, b),  # type: ignore[arg-type]
-            caller_plan={"edit": voice_of(a, "caller", Codec.PCMU)},  # type: ignore[arg-type]
-            application_plan={"edit": voice_of(b, "callee", Codec.PCMU)},  # type: ignore[arg-type]
-        )
+        call = bench.talk(a, b, SECONDS)  # type: ignore[arg-type]
     return bench.kept(call)
 
 

@@ -6,11 +6,13 @@ import io
 import json
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from recorder.loadtest.setup_cost import Options, run
 
 
+@pytest.mark.moments
 def test_both_kinds_of_call_are_measured_by_thread(tmp_path: Path) -> None:
     result = tmp_path / "out" / "cost.json"
     console = Console(file=io.StringIO(), width=100)

@@ -49,6 +49,7 @@ def garbage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "garbage"
 
 
+@pytest.mark.moments
 def test_a_small_soak_leaves_nothing_but_records(tmp_path: Path, garbage: Path) -> None:
     result = tmp_path / "soak.json"
     console = Console(file=io.StringIO(), width=160)
