@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from recorder.diary import Diary
+from recorder.errors import StorageError
 from recorder.facts import Facts
 from recorder.identifiers import RecordingName
 from recorder.library.journal import journal_path
@@ -18,6 +20,7 @@ from recorder.media.redaction import Mode
 from recorder.media.source import Cause
 from recorder.unfinished import manifest_of
 from tests.media.calls import RATE, Call
+from tests.media.disk import no_more_files, small_disk
 from tests.media.taps import FakeTap
 
 NAME = RecordingName("acme", "sales", 1_795_371_900_000, "D" * 32)
@@ -162,3 +165,44 @@ def test_the_journal_grows_with_the_call_and_no_faster(tmp_path: Path) -> None:
         sizes.append(journal_path(tmp_path / f"{NAME.stem}.wav.part").stat().st_size)
     assert sizes[1] < 2.2 * sizes[0]
     assert sizes[0] < 60 * 300, "a line a second"
+
+
+def test_nothing_is_lost_while_no_file_can_be_opened(tmp_path: Path) -> None:
+    call, _ = made(tmp_path)
+    with no_more_files():
+        call.talk_and_pump(2)
+    call.talk_and_pump(2)
+    with no_more_files():
+        call.recording.redactions.begin(call.clock, "card", "application")
+        call.talk_and_pump(1)
+        call.recording.redactions.end(call.clock, "card")
+        call.talk_and_pump(1)
+    call.talk_and_pump(1)
+    told = dead(call, tmp_path)
+    assert [fact.step for fact in told.redactions] == ["card"]
+    call.recording.finish(call.clock)
+    with no_more_files(), pytest.raises(StorageError) as refused:
+        call.recording.commit()
+    assert isinstance(refused.value.__cause__, OSError)
+    assert refused.value.__cause__.errno == errno.EMFILE
+    assert call.recording.commit().samples == 7 * RATE
+    assert call.recording.gaps == ()
+
+
+def test_a_disk_without_room_for_another_file_takes_the_journal_later(tmp_path: Path) -> None:
+    try:
+        with small_disk(tmp_path / "disk", 1000, files=2) as folder:
+            (folder / "ballast").touch()
+            call, _ = made(folder)
+            call.talk_and_pump(1)
+            call.recording.redactions.begin(call.clock, "card", "application")
+            call.talk_and_pump(1)
+            assert not journal_path(folder / f"{NAME.stem}.wav.part").exists()
+            (folder / "ballast").unlink()
+            call.recording.redactions.end(call.clock, "card")
+            call.talk_and_pump(1)
+            assert [fact.resumed for fact in dead(call, tmp_path).redactions] == [True]
+            journal_path(folder / f"{NAME.stem}.wav.part").unlink()  # a tmpfs counts a second name as a file
+            call.end()
+    except PermissionError as error:
+        pytest.skip(str(error))

@@ -49,6 +49,7 @@ LAST_WRITE_S = 10.0
 _DISK_AWAY = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT, errno.EACCES, errno.ENODEV, errno.ENXIO),
     *(errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG),  # the machine's limits: they pass as well
 )
 
 Result = TypeVar("Result")

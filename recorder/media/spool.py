@@ -35,7 +35,10 @@ LOOK_S = 1.0
 # What has waited is written in pieces of this size.
 _PIECE_SAMPLES = 1 << 19
 # After these the file itself is as good as before; after any other it is opened anew.
-_HARMLESS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
+_HARMLESS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EINTR, errno.EAGAIN),
+    *(errno.EMFILE, errno.ENFILE),
+)
 
 
 class Memory:
@@ -223,23 +226,26 @@ class Spool:
                 self._erased.append(item)
                 self._queue.popleft()
             else:
-                self._add_note(part, item)
+                self._add_note(part, item.content + b"\n")
                 self._queue.popleft()
+        if self._unjournalled:
+            self._add_note(part, b"")
         # The end is set after the last item has been put.
         if self._end is not None and not self._queue:
             if part.samples != self._end:
                 part.set_length(self._end)
             self.stored = True
 
-    def _add_note(self, part: PartFile, note: _Note) -> None:
-        """Add to the journal, as well as may be: what the disk refuses goes with the next line."""
-        content = self._unjournalled + note.content + b"\n"
+    def _add_note(self, part: PartFile, line: bytes) -> None:
+        """Add to the journal, as well as may be: what the disk refuses goes there the next time."""
+        content = self._unjournalled + line
         try:
             with open(_journal(part), "ab", opener=_private) as file:
                 file.write(content)
             self._unjournalled = b""
         except OSError as error:
-            _log.warning("journal_not_written", path=str(self.path), error=error.strerror)
+            if not self._unjournalled:
+                _log.warning("journal_not_written", path=str(self.path), error=error.strerror)
             # A line that got there in part ends here; one that is there twice counts once.
             self._unjournalled = content if content.startswith(b"\n") else b"\n" + content
 

@@ -29,17 +29,27 @@ class Judged:
 
 
 def judge(
-    path: Path, silences: Sequence[Silence] = (), settle_s: float = 0.3, storage: Storage = PLAIN, lossy: bool = False
+    path: Path,
+    silences: Sequence[Silence] = (),
+    settle_s: float = 0.3,
+    storage: Storage = PLAIN,
+    lossy: bool = False,
+    torn: bool = False,
 ) -> Judged:
     """Look for both voices at their places from `settle_s` to the end, and for nothing at all in `silences`.
 
-    `lossy`: the format was asked to say nothing there, and may say a little of what is beside.
+    `lossy`: the format was asked to say nothing there, and may say a little of what is beside. `torn`: the end may be
+    silence that the disk made of what it had not taken yet; it does not count as length.
     """
     try:
         with reading(path, storage) as file:
             samples, rate = soundfile.read(file, dtype="int16")
     except Exception as error:  # noqa: BLE001 - whatever it is, the file cannot be played
         return Judged(faults=[f"unplayable: {error}"])
+    if torn and samples.ndim == 1:
+        loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > (100 if lossy else 0))
+        heard = len(samples) if any(silence.must[1] * rate > len(samples) - rate for silence in silences) else None
+        samples = samples[: heard or (int(loud[-1]) + 1 if len(loud) else 0)]
     judged = Judged(len(samples) / rate)
     if rate != RATE or samples.ndim != 1:
         judged.faults.append(f"unplayable: {rate} Hz, {samples.ndim} dimensions")

@@ -170,7 +170,7 @@ def one_kill(
             sipp.kill()
             sipp.close()
     subject.start()
-    return look(subject, [call for call, _ in calls], killed, known, unborn_s)
+    return look(subject, [call for call, _ in calls], killed, known, unborn_s, torn=die is not None)
 
 
 def planned(chance: random.Random) -> list[tuple[CallSeen, bool]]:
@@ -184,7 +184,9 @@ def planned(chance: random.Random) -> list[tuple[CallSeen, bool]]:
     return calls
 
 
-def look(subject: Subject, calls: Sequence[CallSeen], killed: float, kept: Set[str], unborn_s: float) -> Found:
+def look(
+    subject: Subject, calls: Sequence[CallSeen], killed: float, kept: Set[str], unborn_s: float, torn: bool
+) -> Found:
     """Look at what there is of each call. Those in `kept` were in the index before: they are whole."""
     found = Found(kills=1)
     storage = keys.storage(settings.load(subject.folder / "recorder.yaml"))
@@ -203,7 +205,7 @@ def look(subject: Subject, calls: Sequence[CallSeen], killed: float, kept: Set[s
         if len(manifests) != 1:
             found.faults.append(f"{call.called}: {len(manifests)} manifests")
             continue
-        faults, short_s, recovered = examine(manifests[0], call, killed, storage)
+        faults, short_s, recovered = examine(manifests[0], call, killed, storage, torn)
         if call.dialog_id in kept and recovered:
             faults.append("was kept, and is not any more")
         if call.dialog_id not in known:
@@ -229,9 +231,13 @@ def finished(subject: Subject) -> bool:
     return not unfinished and subject.api.metrics()["recorder_finish_queue_depth"] == 0
 
 
-def examine(path: Path, call: CallSeen, killed: float, storage: Storage) -> tuple[list[str], float, bool]:
-    """What is wrong with the recording of a call; by how much it is short; and whether it had to be recovered."""
+def examine(path: Path, call: CallSeen, killed: float, storage: Storage, torn: bool) -> tuple[list[str], float, bool]:
+    """What is wrong with the recording of a call; by how much it is short; and whether it had to be recovered.
+
+    `torn`: a disk may have made silence of the end of one that was being written.
+    """
     manifest: dict[str, Any] = json.loads(path.read_text())
+    torn = torn and manifest["recovered"] and not manifest["encrypted"]
     assert call.answered is not None
     until = min(killed, call.hung_up or killed)
     call.hung_up = call.hung_up or killed
@@ -239,7 +245,7 @@ def examine(path: Path, call: CallSeen, killed: float, storage: Storage) -> tupl
     if call.muting is not None and call.muted is None:  # nobody knows whether the mute had come in
         silences = [Silence((0, 0), (call.muting - call.answered - 0.4, 60))]
     recording, encoding = path.with_name(manifest["file_name"]), FORMATS[call.called[1]][1]
-    judged = judge(recording, silences, storage=storage, lossy=encoding == "opus")
+    judged = judge(recording, silences, storage=storage, lossy=encoding == "opus", torn=torn)
     faults = judged.faults
     if (manifest["format"]["encoding"], manifest["encrypted"]) != (encoding, isinstance(storage, SealingStorage)):
         faults.append(f"is {manifest['format']}, encrypted: {manifest['encrypted']}")
@@ -251,7 +257,7 @@ def examine(path: Path, call: CallSeen, killed: float, storage: Storage) -> tupl
     reached_step = call.muted is not None and judged.length_s > call.muted - call.answered + 0.1
     if manifest["recovered"] and reached_step and not manifest["redactions"]:
         faults.append(f"the manifest does not tell of the muted step, and there are {judged.length_s:.2f} s")
-    if manifest["duration_s"] != judged.length_s:
+    if manifest["duration_s"] != judged.length_s and not torn:
         faults.append(f"the manifest says {manifest['duration_s']} s, the file has {judged.length_s}")
     if judged.length_s > until - call.answered + 0.15:
         faults.append(f"{judged.length_s:.2f} s long, {until - call.answered:.2f} s were spoken")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
 import time
@@ -289,8 +291,9 @@ def test_a_commit_that_cannot_succeed_leaves_a_cdr_that_says_so(
     assert sample(metrics, "recordings_total", outcome="failed") == 1
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE], ids=["full", "no descriptor"])
 def test_commits_that_the_disk_refuses_wait_for_it_and_hold_nobody_up(
-    running: Keeper, index: Index, folder: Path, metrics: Metrics, make_call: CallMaker
+    running: Keeper, index: Index, folder: Path, metrics: Metrics, make_call: CallMaker, number: int
 ) -> None:
     refused = [make_call() for _ in range(10)]  # more than there are threads
     good = make_call()
@@ -299,7 +302,7 @@ def test_commits_that_the_disk_refuses_wait_for_it_and_hold_nobody_up(
     def commit_of(call: SampleCall) -> Callable[[], CommittedFile]:
         def commit() -> CommittedFile:
             if not back.is_set():
-                raise StorageError("cannot be made durable") from OSError(28, "No space left on device")
+                raise StorageError("cannot be made durable") from OSError(number, os.strerror(number))
             return call.write_audio(folder)
 
         return commit

@@ -22,10 +22,21 @@ def no_file_beyond(size: int) -> Iterator[None]:
 
 
 @contextmanager
-def small_disk(mount_point: Path, kilobytes: int) -> Iterator[Path]:
-    """A file system of that size. Raises PermissionError where mounting is not allowed."""
+def no_more_files() -> Iterator[None]:
+    """Nothing can be opened meanwhile, by anyone in this process (EMFILE); what is open stays so."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def small_disk(mount_point: Path, kilobytes: int, files: int | None = None) -> Iterator[Path]:
+    """A file system of that size, with room for so many files. Raises PermissionError where mounting is not allowed."""
     mount_point.mkdir()
-    options = f"size={kilobytes}k"
+    options = f"size={kilobytes}k" + (f",nr_inodes={files + 1}" if files is not None else "")
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", mount_point], capture_output=True, text=True)
     if done.returncode:
         raise PermissionError(f"cannot mount a tmpfs: {done.stderr.strip()}")
