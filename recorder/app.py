@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import platform
 import resource
 import shutil
@@ -329,8 +330,12 @@ def _check_folder(folder: Path) -> None:
 
 
 def _descriptors_left() -> int:
-    """How many more files and sockets this process may open."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - sum(1 for _ in Path("/proc/self/fd").iterdir())
+    """How many more files and sockets this process may open; to look takes one, too."""
+    try:
+        used = sum(1 for _ in os.scandir("/proc/self/fd"))
+    except OSError:
+        return 0
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - used
 
 
 def _raise_descriptor_limit() -> None:
