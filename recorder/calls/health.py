@@ -14,7 +14,7 @@ from recorder.calls.targets import Address, Target
 
 _FAILURES = 2  # so many probes in a row, before a target that has been up is down
 _SOON_S = 2.0  # until the probe after the first one that failed
-_LONGEST_BACK_OFF = 8  # times the interval
+_MOST_DOUBLED = 3  # times the interval is doubled for a target that stays down
 _SUSPECT_S = 30.0
 _MOST_SUSPECTS = 1000
 
@@ -60,7 +60,7 @@ class Health:
             probed.up = probed.up and probed.failures < _FAILURES
             beyond = probed.failures - _FAILURES
             probed.due_at = now + (
-                min(_SOON_S, probed.interval_s) if beyond < 0 else probed.interval_s * min(2**beyond, _LONGEST_BACK_OFF)
+                min(_SOON_S, probed.interval_s) if beyond < 0 else probed.interval_s * 2 ** min(beyond, _MOST_DOUBLED)
             )
         return probed.up != was_up
 
