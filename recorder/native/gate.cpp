@@ -437,12 +437,14 @@ std::string fault_in(const pjsip_rx_data *rdata) {
 }
 
 void on_dropped(pjsip_tp_dropped_data *dropped) {
-    static std::size_t newlines = 0; // before the message of this packet
+    // Newlines come before a message, or alone, to keep a NAT's binding.
+    static const char *newlines = nullptr, *after_newlines = nullptr;
     if (dropped->status == PJ_EIGNORED) {
-        newlines = dropped->len;
+        newlines = static_cast<const char *>(dropped->data);
+        after_newlines = newlines + dropped->len;
         return;
     }
-    const std::size_t skipped = std::exchange(newlines, 0);
+    const auto skipped = static_cast<std::size_t>(dropped->data == after_newlines ? after_newlines - newlines : 0);
     if (dropped->status != PJSIP_EINVALIDMSG && dropped->status != PJSIP_EMISSINGHDR &&
         dropped->status != PJSIP_EINVALIDHDR && dropped->status != PJSIP_ERXOVERFLOW)
         return;

@@ -141,6 +141,18 @@ def cdr_of(subject: Subject, sip_call_id: str) -> dict[str, Any]:
     return found
 
 
+def test_what_cannot_be_read_is_answered_behind_a_keep_alive_too(senders: Any) -> None:
+    """Newlines (RFC 5626, section 3.5.1) come by themselves, or before a request."""
+    sender = senders()
+    unreadable = sender.request("OPTIONS", "Max-Forwards: seventy")
+    for packets in (["\r\n\r\n", unreadable], ["\r\n\r\n" + unreadable], [unreadable]):
+        for packet in packets:
+            sender.send(packet)
+        answer = sender.answer()
+        assert answer is not None, packets
+        assert answer.code == 400
+
+
 def test_a_stranger_is_answered_403_and_leaves_a_count_and_one_line(subject: Subject, senders: Any) -> None:
     stranger, before = senders(STRANGER), counted(subject, "recorder_calls_started_total")
     for method in ("INVITE", "OPTIONS", "REGISTER", "BYE", "NONSENSE"):
