@@ -62,12 +62,28 @@ nb::list header_list(const Headers &headers) {
     return list;
 }
 
-InfoHandler call_python(nb::callable callable) {
-    // It may be dropped by code that does not hold the GIL.
-    std::shared_ptr<nb::callable> shared(new nb::callable(std::move(callable)), [](nb::callable *p) {
+// It may be dropped by code that does not hold the GIL.
+std::shared_ptr<nb::callable> share(nb::callable callable) {
+    return {new nb::callable(std::move(callable)), [](nb::callable *p) {
+                const nb::gil_scoped_acquire acquire;
+                delete p;
+            }};
+}
+
+// What it raises goes to sys.unraisablehook.
+template <class... Arguments> std::function<void(Arguments...)> tell(nb::callable callable) {
+    return [shared = share(std::move(callable))](Arguments... arguments) {
         const nb::gil_scoped_acquire acquire;
-        delete p;
-    });
+        try {
+            (*shared)(arguments...);
+        } catch (nb::python_error &error) {
+            error.discard_as_unraisable(*shared);
+        }
+    };
+}
+
+InfoHandler call_python(nb::callable callable) {
+    const auto shared = share(std::move(callable));
     return [shared](const InfoRequest &request) {
         const nb::gil_scoped_acquire acquire;
         try {
@@ -84,10 +100,7 @@ InfoHandler call_python(nb::callable callable) {
 }
 
 AnswerFilter filter_by_python(nb::callable callable) {
-    std::shared_ptr<nb::callable> shared(new nb::callable(std::move(callable)), [](nb::callable *p) {
-        const nb::gil_scoped_acquire acquire;
-        delete p;
-    });
+    const auto shared = share(std::move(callable));
     return [shared](int call_id, const Headers &headers) {
         const nb::gil_scoped_acquire acquire;
         try {
@@ -285,24 +298,9 @@ void bind_info(nb::module_ &m) {
     }, "packet"_a, "content_length"_a);
 }
 
-OptionsHandler tell_python(nb::callable callable) {
-    std::shared_ptr<nb::callable> shared(new nb::callable(std::move(callable)), [](nb::callable *p) {
-        const nb::gil_scoped_acquire acquire;
-        delete p;
-    });
-    return [shared](std::uint64_t token, int status) {
-        const nb::gil_scoped_acquire acquire;
-        try {
-            (*shared)(token, status);
-        } catch (nb::python_error &error) {
-            error.discard_as_unraisable(*shared); // sys.unraisablehook
-        }
-    };
-}
-
 void bind_probe(nb::module_ &m) {
     m.def("install_options", [](nb::callable handler) {
-        OptionsHandler native = tell_python(std::move(handler));
+        OptionsHandler native = tell<std::uint64_t, int>(std::move(handler));
         const nb::gil_scoped_release release;
         install_options(std::move(native));
     }, "handler"_a);
@@ -310,22 +308,6 @@ void bind_probe(nb::module_ &m) {
     m.def("send_options", &send_options, "uri"_a, "from_uri"_a, "transport_id"_a, "token"_a, WithoutGil());
     m.def("redirect", &redirect, "call_id"_a, "code"_a, "phrase"_a, "contacts"_a, WithoutGil());
     m.def("has_response", &has_response, "call_id"_a, WithoutGil());
-}
-
-// It may be dropped by code that does not hold the GIL. What it raises goes to sys.unraisablehook.
-template <class... Arguments> std::function<void(Arguments...)> tell(nb::callable callable) {
-    std::shared_ptr<nb::callable> shared(new nb::callable(std::move(callable)), [](nb::callable *p) {
-        const nb::gil_scoped_acquire acquire;
-        delete p;
-    });
-    return [shared](Arguments... arguments) {
-        const nb::gil_scoped_acquire acquire;
-        try {
-            (*shared)(arguments...);
-        } catch (nb::python_error &error) {
-            error.discard_as_unraisable(*shared);
-        }
-    };
 }
 
 void bind_progress(nb::module_ &m) {
@@ -365,10 +347,7 @@ void bind_dialog(nb::module_ &m) {
 }
 
 QuestionHandler ask_python(nb::callable callable) {
-    std::shared_ptr<nb::callable> shared(new nb::callable(std::move(callable)), [](nb::callable *p) {
-        const nb::gil_scoped_acquire acquire;
-        delete p;
-    });
+    const auto shared = share(std::move(callable));
     return [shared](const Question &question) {
         const nb::gil_scoped_acquire acquire;
         try {
