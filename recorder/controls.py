@@ -146,11 +146,10 @@ class Controls:
 
     def _facts_of(self, side: Side, source: str) -> dict[str, Any]:
         leg = self._session.leg(side)
-        sip_call_id = leg.sip_call_id if leg is not None else None
         return {
             "actor": "caller" if side is Side.A else "application",
             "source": source,
-            "sip_call_id": None if sip_call_id is None else sip_call_id.encode("utf-8", "replace").decode(),
+            "sip_call_id": leg.sip_call_id if leg is not None else None,
             **self._of_call(),
         }
 

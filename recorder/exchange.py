@@ -60,7 +60,8 @@ class Exchange:
     def invite(self, leg: Leg, invite: Invite) -> None:
         """Take an INVITE that came in: it becomes a call that is dialed on, or one that is refused."""
         if "replaces" in invite.headers:
-            self._take_over(leg, invite)
+            if not leg.gone:
+                self._take_over(leg, invite)
             return
         event, decision = self._judge(invite, leg.direction)
         identity = decision.identity if decision else Identity("unknown", "unknown", new_dialog_id())

@@ -74,7 +74,7 @@ from recorder.metrics import Metrics
 from recorder.settings import Settings
 from recorder.sip.endpoint import Alarm, Endpoint
 from recorder.sip.headers import Headers, display_of, hosts_in
-from recorder.sip.leg import Leg, connect, disconnect
+from recorder.sip.leg import Leg, connect, disconnect, guarded
 from recorder.take import Take, leg_facts
 from recorder.transfer import Switchboard, Transfers
 from recorder.transparency import Crossing, Transparency, ip_of, places_of_caller
@@ -199,6 +199,8 @@ class Session:
                 self._perform(action)
             except Exception:  # noqa: BLE001  # whatever it was, this call ends and the others go on
                 _log.exception("action_failed", dialog_id=self.identity.dialog_id, action=type(action).__name__)
+                if isinstance(action, HangUpLeg):  # without what was to be said with it: no leg may stay
+                    guarded(self._legs[action.side].hang_up, action.sip_status)
                 if not isinstance(event, HangUpRequested):
                     self._inbox.append(HangUpRequested("internal_error"))
         if isinstance(event, (DirectionAsked, LegReplaced)):

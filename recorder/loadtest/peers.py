@@ -63,7 +63,7 @@ class Plan:
         timeout_s: the whole run fails after it.
         trace: keep every SIP message. port: a SIP port leased elsewhere.
         auto_answer: answer requests within a call that the scenario does not expect (-aa).
-        edit: pairs of text to replace in the scenario, each of which must occur.
+        edit: pairs of text to replace in the scenario, each of which must occur; a lone surrogate stands for a byte.
         host: the address of its signalling and audio, IPv4 or IPv6.
     """
 
@@ -222,7 +222,7 @@ class Sipp:
         for found in _SOUND.finditer(text):
             self._place_sound(found["name"], found["who"], found["law"])
         path = self.folder / "scenario.xml"
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
         return path
 
     def _place_sound(self, name: str, who: str, law: str) -> None:

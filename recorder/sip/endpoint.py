@@ -225,8 +225,10 @@ class Endpoint:
         try:
             self._open(endpoint)
         except BaseException as error:  # noqa: BLE001  # handed to the starter
-            self._close(endpoint)
-            self._started.set_exception(error)
+            try:
+                self._close(endpoint)
+            finally:
+                self._started.set_exception(error)
             return
         self._started.set_result(None)
         self._report_gate()
@@ -268,27 +270,23 @@ class Endpoint:
         if timeout_s is None:
             return
         for call_id in native.take_silent(round(timeout_s * 1000)):
-            leg = self._legs.get(call_id)
-            if leg is not None and leg.listener is not None:
-                leg.listener(MediaTimedOut(leg.side))
+            if (leg := self._legs.get(call_id)) is not None:
+                guarded(leg.tell, MediaTimedOut(leg.side))
 
     def _pass_digits_on(self) -> None:
         for call_id, digit in native.take_digits():
-            leg = self._legs.get(call_id)
-            if leg is not None and leg.listener is not None:
-                leg.listener(DigitReceived(leg.side, digit))
+            if (leg := self._legs.get(call_id)) is not None:
+                guarded(leg.tell, DigitReceived(leg.side, digit))
 
     def _tell_of_reinvites(self) -> None:
         for call_id, sip_status in native.take_reinvites():
-            leg = self._legs.get(call_id)
-            if leg is not None and leg.listener is not None:
-                leg.listener(ReinviteEnded(leg.side, sip_status))
+            if (leg := self._legs.get(call_id)) is not None:
+                guarded(leg.tell, ReinviteEnded(leg.side, sip_status))
 
     def _tell_of_closing(self) -> None:
         for call_id, sip_status, expired in native.take_closing():
-            leg = self._legs.get(call_id)
-            if leg is not None and leg.listener is not None:
-                leg.listener(LegClosing(leg.side, sip_status, expired))
+            if (leg := self._legs.get(call_id)) is not None:
+                guarded(leg.tell, LegClosing(leg.side, sip_status, expired))
 
     def _run_alarms(self) -> None:
         now = time.monotonic()
@@ -379,7 +377,11 @@ class Endpoint:
                 _log.warning("invite_unreadable", source=source, error=str(error))
                 leg.hang_up(400, str(error))
                 return
-            self._on_invite(leg, invite)
+            try:
+                self._on_invite(leg, invite)
+            except Exception:
+                leg.hang_up(500)  # nobody else would: an INVITE has no timer on this side
+                raise
 
         self._commands.put(begin)
 

@@ -53,7 +53,7 @@ class Gate:
             except InvalidRequestError as error:
                 _log.warning("invite_unreadable", source=refused.source, error=str(error))
                 continue
-            self._on_refused(invite, refused.status, refused.phrase.encode("utf-8", "replace").decode())
+            self._on_refused(invite, refused.status, translate.readable(refused.phrase))
 
     def report(self) -> None:
         """Count and log those who were turned away since. Every REPORT_S: the log keeps to once a minute by itself."""

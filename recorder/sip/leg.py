@@ -26,7 +26,7 @@ from recorder.calls.events import (
 from recorder.calls.routing import USER_SAFE
 from recorder.calls.targets import Contact, place_of
 from recorder.sip import translate
-from recorder.sip.headers import Headers, quoted
+from recorder.sip.headers import Headers, is_value, quoted
 
 _log = structlog.get_logger()
 
@@ -90,6 +90,7 @@ class Leg:
         self._direction = Direction.SENDRECV
         self._recording: bool | None = None
         self._has_said = False  # our last response held headers that the next one must not repeat
+        self._said_last: list[tuple[str, str]] = []  # by its far end, as it ended
         self._heard: list[native.StreamStatistics] = []
         self._remember = remember
         self._forget = forget
@@ -164,7 +165,10 @@ class Leg:
 
     def take_headers(self) -> list[tuple[str, str]]:
         """What the far end's last message about the call said that is to be passed on; once."""
-        return native.take_headers(self.call_id)
+        if not self.gone:
+            return native.take_headers(self.call_id)
+        said, self._said_last = self._said_last, []
+        return said
 
     def progress(self, sip_status: int, phrase: str, media: bool, headers: Headers = ()) -> None:
         """Send a provisional response, with SDP (`media`) or without."""
@@ -255,21 +259,21 @@ class Leg:
 
     def on_progress(self, progress: native.CallProgress) -> None:
         """The INVITE session has another state (RFC 3261, section 13), and is not over."""
-        self.sip_call_id = self.sip_call_id or progress.sip_call_id
+        self.sip_call_id = self.sip_call_id or translate.readable(progress.sip_call_id)
         if progress.state == pj.PJSIP_INV_STATE_EARLY:
-            self._tell(LegRinging(progress.status, progress.phrase, progress.has_sdp))
+            self.tell(LegRinging(progress.status, _fit(progress.phrase), progress.has_sdp))
         elif progress.state == pj.PJSIP_INV_STATE_CONNECTING:
-            self._tell(LegAnswered())
+            self.tell(LegAnswered())
         else:
-            self._tell(LegConfirmed())
+            self.tell(LegConfirmed())
 
     def on_end(self) -> None:
         """The INVITE session is over."""
         assert self._call is not None
         # While makeCall runs, its own callbacks come before it has told us the id.
         progress = native.call_progress(self.call_id if self.call_id >= 0 else self._call.getId())
-        self.sip_call_id = self.sip_call_id or progress.sip_call_id or None
-        status, phrase = progress.status, progress.phrase
+        self.sip_call_id = self.sip_call_id or translate.readable(progress.sip_call_id) or None
+        status, phrase = progress.status, _fit(progress.phrase)
         if progress.redirection:
             self._end(status, phrase, contacts=translate.contacts(progress.redirection))
             return
@@ -283,12 +287,12 @@ class Leg:
         wanted = native.asked_recording(self.call_id) if self.side is Side.B else None
         if wanted is not None and wanted != self._recording:  # first: what is not to be recorded must not begin to be
             self._recording = wanted
-            self._tell(RecordingAsked(self.side, wanted))
-        self._tell(LegMediaActive(self.side))
+            self.tell(RecordingAsked(self.side, wanted))
+        self.tell(LegMediaActive(self.side))
         asked = native.asked_direction(self.call_id)
         if asked is not None and asked != self._direction.value:
             self._direction = Direction(asked)
-            self._tell(DirectionAsked(self.side, self._direction))
+            self.tell(DirectionAsked(self.side, self._direction))
 
     def on_stream_end(self) -> None:
         """A stream is about to go."""
@@ -296,7 +300,8 @@ class Leg:
         if statistics is not None:
             self._heard.append(statistics)
 
-    def _tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
+        """Tell whoever listens."""
         if self.listener is not None:
             self.listener(event)
 
@@ -313,10 +318,18 @@ class Leg:
             return
         self.gone = True
         self._call = None
+        self._said_last = native.take_headers(self.call_id)
         self.ended = LegEnded(self.side, sip_status, phrase, local, expired, contacts)
-        self._tell(self.ended)
+        self.tell(self.ended)
         self._forget(self)
         self.listener = self.sees = None  # they hold the call, which holds us
+        # The stack gives the numbers to other calls; a transfer keeps a leg for longer than that may take.
+        self.call_id = self.slot = -1
+
+
+def _fit(phrase: str) -> str:
+    """A reason phrase that may be said to the other side; "", the status' own, where it is no line of UTF-8."""
+    return phrase if is_value(phrase) else ""
 
 
 def connect(one: Leg, other: Leg) -> bool:

@@ -46,9 +46,7 @@ def invite(message: str, source: str, time_ms: int, trunk: str = LOOPBACK) -> In
     Raises:
         InvalidRequestError: the text has no request line or no Call-ID.
     """
-    # What goes into logs, database and manifest has to be text.
-    if not message.isascii():
-        message = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    message = readable(message)
     request_line, _, rest = message.partition("\r\n")
     parts = request_line.split(" ")
     if len(parts) != 3:
@@ -70,6 +68,11 @@ def invite(message: str, source: str, time_ms: int, trunk: str = LOOPBACK) -> In
         fields=lines,
         trunk=trunk,
     )
+
+
+def readable(wire: str) -> str:
+    """What came in, as logs, database and manifest can hold it: lone surrogates, bytes that were no UTF-8, replaced."""
+    return wire if wire.isascii() else wire.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def fields(text: str) -> tuple[tuple[str, str], ...]:

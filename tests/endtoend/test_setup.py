@@ -60,6 +60,27 @@ def test_rejected(bench: Bench, scenario: str, status: int, result: str, reason:
     assert (cdr["result"], cdr["reason"], cdr["sip_status"]) == (result, reason, status)
 
 
+def test_a_phrase_that_is_no_utf8_is_not_passed_on(bench: Bench) -> None:
+    """As some PBXs write it, in Latin-1 (RFC 3261, section 25.1, has it in UTF-8): its status alone crosses over."""
+    ringing = {"edit": [("180 Ringing", "180 Sonn\udce9")]}
+    call = bench.call("uac-call", "uas-ring-answer", seconds=0.5, application_plan=ringing)
+    assert call.application.sent(180)[0].raw.startswith(b"SIP/2.0 180 Sonn\xe9\r\n")
+    assert call.caller.received(180)[0].raw.startswith(b"SIP/2.0 180 Ringing\r\n")
+    assert bench.cdr(call)["reason"] == "caller_hangup"
+
+    call = bench.call("uac-rejected", "uas-busy", application_plan={"edit": [("Busy Here", "Occup\udce9")]})
+    assert call.caller.received(486)[0].raw.startswith(b"SIP/2.0 486 Busy Here\r\n")
+    assert bench.cdr(call)["reason"] == "busy"
+
+
+def test_a_call_id_that_is_no_utf8_is_recorded_and_told(bench: Bench) -> None:
+    edit = [("Call-ID: [call_id]", "Call-ID: \udce9///[call_id]")]
+    call = bench.call("uac-call", "uas-answer", seconds=0.5, caller_plan={"edit": edit})
+    assert call.caller.sent("INVITE")[0].raw.count(b"Call-ID: \xe9///") == 1
+    kept = bench.kept(call)
+    assert kept.manifest["legs"]["a"]["sip_call_id"].startswith("\ufffd///")
+
+
 def test_no_answer(bench: Bench) -> None:
     """The target takes the INVITE and says nothing: the set-up ends after setup_timeout_s."""
     call = bench.call(
