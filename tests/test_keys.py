@@ -12,9 +12,9 @@ from unittest.mock import Mock
 import pytest
 from click.testing import CliRunner
 
-from recorder import keys
+from recorder import keys, rotation
 from recorder.cli import main
-from recorder.errors import KeyMaterialError
+from recorder.errors import KeyMaterialError, StorageError
 from recorder.keyring import add_key, parse_key, read_keys
 from recorder.settings import parse
 from recorder.settings_files import problems, warnings
@@ -166,3 +166,20 @@ def test_a_keys_id_is_that_of_its_public_half(tmp_path: Path) -> None:
     make_pair(tmp_path / "signing.pem")
     signer = Signer.load(tmp_path / "signing.pem")
     assert key_id(signer.public_key) == signer.key_id
+
+
+def test_half_of_a_recording_that_was_changed_is_not_left_as_plain_audio(tmp_path: Path) -> None:
+    add_key(tmp_path / "encryption.keys", "one")
+    settings = parse("recording: {encryption: {key_file: encryption.keys}}", tmp_path, "recorder.yaml", {})
+    settings.recording.folder.mkdir(parents=True, exist_ok=True)
+    path, plain = settings.recording.folder / "acme~sales~5~X.wav", tmp_path / "plain.wav"
+    store = keys.storage(settings).create(os.open(path, os.O_RDWR | os.O_CREAT))
+    store.write_at(0, bytes(1_000_000))
+    store.sync()
+    store.close()
+    with path.open("r+b") as file:
+        file.seek(600_000)
+        file.write(b"changed")
+    with pytest.raises(StorageError, match="does not authenticate"):
+        rotation.decrypt(settings, path.name, plain)
+    assert not plain.exists()
