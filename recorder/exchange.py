@@ -234,7 +234,7 @@ class Exchange:
             return 486, "busy", None
         if (refusal := self._refusal(invite.trunk)) is not None:
             return 503, refusal.reason, refusal.retry_after_s
-        # RFC 3891, section 3: 481 for an early dialog that is not of our making. One that is rings still, and goes on.
+        # RFC 3891, section 3: 481 for an early dialog that is not of our making; of one that is the place can be had.
         taken = session.transfers.called(session.side_of(old), leg)
         return (0, "", None) if taken else (481, "no_dialog", None)
 

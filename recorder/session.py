@@ -50,6 +50,7 @@ from recorder.calls.events import (
     HangUpRequested,
     Invite,
     LegMoved,
+    LegPickedUp,
     LegReplaced,
     LegTrying,
     ReinviteEnded,
@@ -411,6 +412,11 @@ class Session:
         """Whether both sides are there, and no end in sight."""
         return self._call.state is State.UP
 
+    @property
+    def rings(self) -> bool:
+        """Whether the B leg rings and nobody has taken its call yet."""
+        return self._call.state is State.RINGING and self._legs[Side.B].outgoing
+
     def leg(self, side: Side) -> Leg | None:
         """The leg of a side, if there is one."""
         return self._legs.get(side)
@@ -434,6 +440,19 @@ class Session:
         told = self._call.told(side)
         self.post(LegMoved(side))
         return told
+
+    def pick_up(self, new: Leg) -> None:
+        """Let `new`, whose INVITE has come in, answer in the place of the B leg, which rings and is cancelled."""
+        a, old = self._legs[Side.A], self._legs[Side.B]
+        self.part(a, old)
+        old.abandon()
+        self._legs[Side.B] = new
+        new.side = Side.B
+        new.sees = lambda fields: self._crossing(new.side, fields, whole=True)
+        self.post(LegPickedUp(new.direction))
+        new.agree_with(a)
+        new.announce(recorded=self.is_enabled)
+        new.accept()
 
     def part(self, one: Leg, two: Leg) -> None:
         """Have the two legs of the call hear each other no more."""

@@ -15,7 +15,7 @@ import structlog
 from recorder import native
 from recorder.calls.admission import Refusal
 from recorder.calls.dialing import Dialing
-from recorder.calls.events import Direction, Event, InfoReceived, LegClosing, LegEnded, Side
+from recorder.calls.events import Direction, Event, InfoReceived, LegAnswered, LegClosing, LegConfirmed, LegEnded, Side
 from recorder.calls.routing import Decision
 from recorder.calls.targets import Address, Target
 from recorder.calls.transfer import (
@@ -158,11 +158,39 @@ class Transfers:
 
     def called(self, side: Side, leg: Leg) -> bool:
         """An INVITE has come in that wants the place of the leg of `side` (RFC 3891). False when it cannot be had."""
+        if self._running is None and side is Side.B and self.session.rings:
+            self._pick_up(leg)
+            return True
         if self._running is not None or not self.session.is_up:
             return False
         story = Story("replaces", side, "", time.monotonic())
         self._begin(Transfer(()), story, None, None, leg)
         return True
+
+    def _pick_up(self, leg: Leg) -> None:
+        """Somebody takes the call that rings on the B leg: an early dialog of our making (RFC 3891, section 3)."""
+        session, now = self.session, time.monotonic()
+        old = session.leg(Side.B)
+        assert old is not None
+        story = Story("pickup", Side.B, "", now, None, None, None, old.sip_call_id, leg.sip_call_id)
+        self.stories.append(story)
+
+        def conclude(result: str, sip_status: int) -> None:
+            if story.result is None:
+                story.ended_at, story.result, story.sip_status = time.monotonic(), result, sip_status
+                self._count(story)
+
+        def heard(event: Event) -> None:
+            if isinstance(event, LegEnded):
+                conclude("failed", event.sip_status)
+            elif isinstance(event, LegConfirmed):  # it has called us, so its ACK is what an answer is of who is called
+                story.new_sip_call_id = leg.sip_call_id
+                conclude("completed", 200)
+                event = LegAnswered()
+            session.post(event)
+
+        leg.listener = heard
+        session.pick_up(leg)
 
     def _join_calls(self, side: Side, token: int, wanted: Referral, other: Session, leg: Leg) -> None:
         """The transferor is in another call of ours, too: its other party moves here, and nobody is dialed."""

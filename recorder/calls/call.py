@@ -52,6 +52,7 @@ from recorder.calls.events import (
     LegEnded,
     LegMediaActive,
     LegMoved,
+    LegPickedUp,
     LegReplaced,
     LegRinging,
     LegTrying,
@@ -186,6 +187,8 @@ class Call:
 
     def _close_attempt(self, sip_status: int | None, reason: str | None, now: float) -> None:
         attempt = self.attempts[-1]
+        if attempt.reason == PICKED_UP:
+            return  # it has ended in that way, whatever becomes of who picked it up
         attempt.ended_at, attempt.sip_status, attempt.reason = now, sip_status, reason
 
     def _refuse(self, event: CallRefused, now: float) -> Actions:
@@ -261,6 +264,16 @@ class Call:
         self._holding[event.side] = holding
         return [*waiting, *holding.begin(), *self._holding[event.side.other].want(event.direction)]
 
+    def _pick_up(self, event: LegPickedUp, now: float) -> Actions:
+        self._close_attempt(None, PICKED_UP, now)
+        self._waiting.clear()
+        self._media.discard(Side.B)
+        self._ringing = None
+        wanted = self._holding[Side.B].wanted
+        self._holding[Side.B] = Holding(Side.B, asked=event.direction)
+        # Nothing is sent before the call is up.
+        return [*self._holding[Side.B].want(wanted), *self._holding[Side.A].want(event.direction)]
+
     def _move(self, event: LegMoved, now: float) -> Actions:
         self._gone.add(event.side)
         return self._end(Termination("completed", "transferred"), now, 200, "")
@@ -285,7 +298,10 @@ class Call:
         answered = self.state is State.ANSWERED
         if not answered:
             self._close_attempt(None if event.local else event.sip_status or None, ending.reason, now)
-        report: Actions = [ReportTarget(self.attempts[-1].target)] if unreachable and not answered else []
+        is_targets = self.attempts[-1].reason != PICKED_UP
+        report: Actions = (
+            [ReportTarget(self.attempts[-1].target)] if unreachable and not answered and is_targets else []
+        )
         # A target that has rung and then fails is left for the next one as well; one that has answered never is.
         if self._waiting and not answered and is_worth_another(event.sip_status):
             return [*report, *self._try_next(now)]
@@ -435,6 +451,8 @@ class Call:
         return [ReleaseCall()]
 
 
+PICKED_UP = "picked_up"
+"""How an attempt ends when somebody else takes the call that rings there."""
 _MOST_FOLLOWED = 5  # contacts of 3xx responses, in all of a call
 _UNREACHABLE = (408, 502, 503)  # what the stack says of timer B, of a name without address, of a broken transport
 _Transition = Callable[[Call, Any, float], Actions]
@@ -453,6 +471,7 @@ _TABLE: dict[tuple[State, type], _Transition] = {
     **{(state, LegAnswered): Call._answer for state in _BEFORE_ANSWER},
     **{(state, LegMediaActive): Call._early_media for state in _BEFORE_ANSWER},
     **{(state, TimerExpired): Call._time_out for state in _BEFORE_ANSWER},
+    (State.RINGING, LegPickedUp): Call._pick_up,
     (State.ANSWERED, LegMediaActive): Call._answered_media,
     **{(state, LegEnded): Call._leg_ended_early for state in _BEFORE_ACCEPT},
     **{(state, LegClosing): Call._ignore for state in _BEFORE_ACCEPT},

@@ -162,6 +162,16 @@ class LegReplaced:
 
 
 @dataclass(frozen=True, slots=True)
+class LegPickedUp:
+    """While the B leg rang somebody has called to take its place (RFC 3891): theirs is the B leg now, not answered yet.
+
+    The one that rang is no longer the call's. `direction` is what the new far end's offer asks for.
+    """
+
+    direction: Direction = Direction.SENDRECV
+
+
+@dataclass(frozen=True, slots=True)
 class LegMoved:
     """By a transfer a leg has gone over to another call."""
 
@@ -264,6 +274,7 @@ Event = (
     | DirectionAsked
     | ReinviteEnded
     | LegReplaced
+    | LegPickedUp
     | LegMoved
     | LegEnded
     | LegClosing

@@ -45,6 +45,7 @@ from recorder.calls.events import (
     LegConfirmed,
     LegEnded,
     LegMediaActive,
+    LegPickedUp,
     LegRinging,
     LegTrying,
     MediaTimedOut,
@@ -148,6 +149,22 @@ def test_a_leg_that_the_stack_hangs_up_ends_the_call_at_once(expired: bool, reas
     assert [action.side for action in actions if isinstance(action, HangUpLeg)] == [Side.B]  # A has its BYE already
     assert StopRecording() in actions
     assert call.handle(LegEnded(Side.B, 200, ""), 200.1) == [ReleaseCall()]  # whether A's BYE is answered or not
+
+
+def test_who_picks_up_a_call_that_rings_answers_it() -> None:
+    call = after(CallAdmitted((ONE, TWO)), LegRinging(180, "Ringing"))
+    assert call.handle(LegPickedUp(), 102.0) == []
+    assert call.handle(LegMediaActive(Side.B), 102.1) == []
+    assert AnswerLeg() in call.handle(LegAnswered(), 102.2)
+    [attempt] = call.attempts
+    assert (attempt.reason, attempt.sip_status, attempt.ended_at) == ("picked_up", None, 102.0)
+
+
+def test_who_picks_up_a_call_and_is_lost_ends_it_and_speaks_ill_of_no_target() -> None:
+    call = after(CallAdmitted((ONE, TWO)), LegRinging(180, "Ringing"), LegPickedUp(), LegMediaActive(Side.B))
+    actions = call.handle(LegEnded(Side.B, 408, "", local=True), 134.0)
+    assert call.termination == Termination("failed", "unreachable", 408)
+    assert not [action for action in actions if isinstance(action, ReportTarget | DialLeg)]
 
 
 def test_only_an_info_can_be_a_control() -> None:
@@ -457,6 +474,7 @@ events = st.one_of(
     st.builds(
         LegEnded, st.sampled_from(Side), st.sampled_from([0, 200, 408, 486, 487, 503]), st.just(""), st.booleans()
     ),
+    st.builds(LegPickedUp, st.sampled_from(Direction)),
     st.builds(LegClosing, st.sampled_from(Side), st.sampled_from([408, 481]), st.booleans()),
     st.sampled_from([MUTE, UNKNOWN]),
     st.builds(DigitReceived, st.sampled_from(Side), st.just("5")),

@@ -385,6 +385,37 @@ def test_replaces_of_a_party_that_rings(allowing: Bench) -> None:
     assert outcomes[1].received("CANCEL")
 
 
+def test_replaces_of_a_phone_that_rings(allowing: Bench, tmp_path: Path) -> None:
+    """uac-replaces, of the early dialog of the callee that rings: it is cancelled, and the caller is answered."""
+    subject = allowing.subject
+
+    def tone(name: str, hertz: int) -> dict[str, Path]:
+        return {name: write_raw(tmp_path / f"{hertz}.ulaw", sine(hertz, 1.0), Codec.PCMU)}
+
+    first = Plan("uac-call", remote=subject.sip_address, sounds=tone("caller.ulaw", CALLER_HZ), length_ms=1200)
+    with Sipp(Plan("uas-ring", port=subject.application_port)) as phone, Sipp(first) as calling:
+        ringing = Bench.eventually(lambda: phone.outcome().sent(180) or None, "the 180")[0]
+        theirs, ours = ((ringing.header(name) or "").rpartition(";tag=")[2] for name in ("To", "From"))
+        named = f"{ringing.header('Call-ID')};to-tag={ours};from-tag={theirs}"
+        sounds = tone("caller.ulaw", TARGET_HZ)
+        second = Plan("uac-replaces", remote=subject.sip_address, sounds=sounds, edit=[("REPLACED", named)])
+        with Sipp(second) as taking:
+            caller, rang, took = calling.wait(15), phone.wait(10), taking.wait(10)
+    for outcome in (caller, rang, took):
+        assert outcome.ok, outcome.errors
+    assert rang.received("CANCEL")
+    call = Call(caller, rang)
+    cdr = allowing.cdr(call)
+    assert (cdr["result"], cdr["reason"]) == ("completed", "caller_hangup")
+    assert cdr["b_sip_call_id"] == took.sent("INVITE")[0].header("Call-ID")
+    [story] = cdr["details"]["transfers"]
+    assert (story["kind"], story["side"], story["result"]) == ("pickup", "b", "completed")
+    kept = allowing.kept(call)
+    middle = kept.samples[kept.rate // 4 : -kept.rate // 4]
+    voices = {hz for hz in (CALLER_HZ, APPLICATION_HZ, TARGET_HZ) if amplitude_of(middle, hz, kept.rate) > 1000}
+    assert voices == {CALLER_HZ, TARGET_HZ}
+
+
 def test_replaces_of_a_trunk_that_may_not(bench: Bench) -> None:
     """uac-replaces-unknown, and the trunk may not transfer: 603, whether there is such a call or not."""
     with Sipp(Plan("uac-replaces-unknown", remote=bench.subject.sip_address)) as caller:
