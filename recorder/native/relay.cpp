@@ -216,6 +216,23 @@ void unlink(Leg &leg, bool silent = false) {
         other->joined.store(false, std::memory_order_relaxed);
 }
 
+// [sip] Whether the bridge has a call's stream send. It makes sound of nothing, encodes it and hands it to us to be dropped
+// for every leg that is in the bridge, listened to or not.
+void let_stream_send(int call_id, bool whether) {
+    const int slot = is_call_id(call_id) ? pjsua_call_get_conf_port(call_id) : PJSUA_INVALID_ID;
+    if (slot != PJSUA_INVALID_ID) // one that is about to go is refused
+        pjmedia_conf_configure_port(pjsua_var.mconf, static_cast<unsigned>(slot),
+                                    whether ? PJMEDIA_PORT_ENABLE : PJMEDIA_PORT_DISABLE, PJMEDIA_PORT_NO_CHANGE);
+}
+
+// [sip] End what a call is joined to; the streams of both speak again.
+void unlink_call(Leg &leg, int call_id) {
+    if (leg.other != nullptr) // changed by this thread only
+        let_stream_send(leg.partner, true);
+    let_stream_send(call_id, true);
+    unlink(leg);
+}
+
 pj_status_t destroy(pjmedia_transport *tp) {
     Leg &leg = *leg_of(tp);
     unlink(leg, true);
@@ -314,9 +331,9 @@ bool join(int call_a, int call_b) {
     require_sip_thread();
     Leg *a = find(call_a), *b = find(call_b);
     if (a != nullptr)
-        unlink(*a);
+        unlink_call(*a, call_a);
     if (b != nullptr)
-        unlink(*b);
+        unlink_call(*b, call_b);
     if (a != nullptr)
         a->partner = call_b;
     if (b != nullptr)
@@ -333,13 +350,15 @@ bool join(int call_a, int call_b) {
         return false;
     set_link(*a, *b, payload_map(call_a, from_a, call_b, formats_of(*remote_b)));
     set_link(*b, *a, payload_map(call_b, from_b, call_a, formats_of(*remote_a)));
+    let_stream_send(call_a, false);
+    let_stream_send(call_b, false);
     return true;
 }
 
 void part(int call_id) {
     require_sip_thread();
     if (Leg *leg = find(call_id)) {
-        unlink(*leg);
+        unlink_call(*leg, call_id);
         leg->partner = PJSUA_INVALID_ID; // whose number may be another call's later
     }
 }

@@ -81,3 +81,9 @@ def test_packets_do_not_wait_for_the_gil_while_slots_are_joined_and_parted() -> 
 
 def test_another_thread_ends_the_wait_for_events() -> None:
     assert int(run("woken.py")) == 50
+
+
+def test_legs_that_are_relayed_encode_nothing_until_they_part() -> None:
+    while_joined, afterwards = map(int, run("relayed.py").split())
+    assert while_joined == 0
+    assert afterwards >= 20
