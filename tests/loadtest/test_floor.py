@@ -14,6 +14,8 @@ from recorder.errors import StartError
 from recorder.loadtest import floor, measure
 from recorder.loadtest.measure import Heartbeat, Sampler, machine, udp_drops
 
+pytestmark = [pytest.mark.alone, pytest.mark.moments]
+
 
 def eventually(question: Callable[[], bool], timeout_s: float = 30) -> None:
     end = time.monotonic() + timeout_s

@@ -12,6 +12,8 @@ from recorder.loadtest import peers
 from recorder.loadtest.peers import Outcome, Plan, Sipp, scenario_path
 from recorder.loadtest.tones import CALLER, Codec, read_raw, write_voice
 
+pytestmark = pytest.mark.moments
+
 SCENARIOS = sorted(path.stem for path in scenario_path("uac-call").parent.glob("*.xml"))
 SHORT_MUTE = {"mute_after": 200, "mute_for": 200}
 

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from recorder.loadtest.setup_cost import Options, run
 
+pytestmark = [pytest.mark.alone, pytest.mark.moments]
 
-@pytest.mark.moments
+
 def test_both_kinds_of_call_are_measured_by_thread(tmp_path: Path) -> None:
     result = tmp_path / "out" / "cost.json"
     console = Console(file=io.StringIO(), width=100)

@@ -20,6 +20,8 @@ from recorder.loadtest.soak_kinds import KINDS, TRANSFER_TO, drawn
 from recorder.loadtest.soak_results import SoakOptions
 from tests.tones import silence
 
+pytestmark = [pytest.mark.alone, pytest.mark.moments]
+
 ANSWERED = KINDS[0]
 BUSY = next(kind for kind in KINDS if kind.name == "busy")
 QUICK = tuple(kind.name for kind in KINDS if not kind.lingers and kind.name != "rings, nobody answers")
@@ -49,7 +51,6 @@ def garbage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "garbage"
 
 
-@pytest.mark.moments
 def test_a_small_soak_leaves_nothing_but_records(tmp_path: Path, garbage: Path) -> None:
     result = tmp_path / "soak.json"
     console = Console(file=io.StringIO(), width=160)
