@@ -136,6 +136,7 @@ def test_late_answer_of_a_target_that_was_given_up_is_acknowledged_and_hung_up(t
     assert not caller.received("BYE")
 
 
+@pytest.mark.moments
 def test_early_media_503_leads_to_the_next_target_whose_audio_is_recorded(targets: Targets) -> None:
     caller, (_, second), cdr = targets.place("uac-call", "uas-early-media-503", "uas-answer", seconds=1)
     assert caller.received(183)
