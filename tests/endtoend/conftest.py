@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from recorder.loadtest.peers import Outcome, Plan, Sipp
@@ -128,6 +129,12 @@ class Bench:
                 return answer
             time.sleep(0.01)
         raise AssertionError(f"{what} did not come within {timeout_s} s")
+
+
+def check_silent(samples: Samples) -> None:
+    """Nothing at all is kept of a muted step. No moment excuses a sample of it: this is not asked again."""
+    if heard := int(np.count_nonzero(samples)):
+        pytest.fail(f"{heard} samples of a muted step are heard")
 
 
 def later(found_s: float, said_s: float, early_s: float = 0.05) -> bool:
