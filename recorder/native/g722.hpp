@@ -1,6 +1,9 @@
 // G.722 at 64 kbit/s, the decoder (Recommendation ITU-T G.722, sections 4 and 5.2; what it calls a block is a step here).
 //
-// pjmedia's own can be had only through its endpoint, which is gone before the writer has read the last packets.
+// Why not a library's: pjmedia's can be had only through its endpoint, which is gone before the writer has read the last
+// packets; what is beneath (g722_dec_decode) has no installed header, and its state would have to be laid out here by
+// guess. libspandsp has one, but brings libtiff and eight image and packing libraries more into the process that carries
+// the calls, for one function. tests/native/test_codecs.py holds this one against FFmpeg's, bit by bit.
 #pragma once
 
 #include <array>

@@ -13,6 +13,7 @@ constexpr std::size_t kPacketsASecond = 100;
 constexpr std::size_t kSparePackets = 64;      // for a ring of next to no seconds
 constexpr std::size_t kSpareBytes = 16000;
 constexpr std::uint8_t kComfortNoise = 13;     // RFC 3389
+constexpr std::int64_t kLongestWayS = 2;       // of a packet through network and stalls
 constexpr std::int64_t kSlipHz = 8000;         // the clock moves by a sample of this rate at a time
 
 bool is_quiet(const RtpPacket &packet, Codec codec) noexcept {
@@ -85,8 +86,11 @@ void RtpRing::put_event(const RtpPacket &packet, std::int64_t arrival) noexcept 
     if (packet.size < 4)
         return;
     const std::int64_t lasted = (packet.payload[2] << 8 | packet.payload[3]) * std::int64_t{rate_hz_} / clock_rate_hz_;
-    const std::int64_t at = clock_.look_up(packet.ssrc, packet.timestamp, arrival - lasted);
-    events_.note(at, at + lasted);
+    const std::int64_t by_arrival = arrival - lasted;
+    const std::int64_t at = clock_.look_up(packet.ssrc, packet.timestamp, by_arrival);
+    // An event may count by another clock than the sound (telephone-event/8000 beside opus/48000): that says nothing here.
+    const bool same_clock = std::abs(at - by_arrival) < kLongestWayS * rate_hz_;
+    events_.note(same_clock ? at : by_arrival, (same_clock ? at : by_arrival) + lasted);
 }
 
 void RtpRing::set_rtp_rate(unsigned rate_hz) noexcept {

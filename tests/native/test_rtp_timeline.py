@@ -15,7 +15,7 @@ import pytest
 from recorder.media.gaps import Gap, Gaps
 from recorder.media.source import Cause
 from recorder.native import RtpTap
-from tests.peers.rtp_stream import EVENT, Network, Phone, Sent, later, shifted, stalled, timeline
+from tests.peers.rtp_stream import EVENT, PCMU, Network, Phone, Sent, later, oddly_wrapped, shifted, stalled, timeline
 from tests.tones import RATE, Samples
 
 START = 1_000_000
@@ -312,6 +312,50 @@ def where(sound: Samples, samples: Samples, about: int) -> int:
     windows = np.lib.stride_tricks.sliding_window_view(samples[start : about + RATE // 2 + len(sound)], len(sound))
     (found,) = np.flatnonzero((windows == sound).all(axis=1))
     return start + int(found) - about
+
+
+def test_markers_padding_extensions_and_what_is_no_sound_move_nothing_and_are_no_loss() -> None:
+    phone = Phone(sequence=65_500)
+    for number, (kind, payload) in enumerate(
+        [(77, bytes(160)), (PCMU, b""), (13, b""), (35, b"?"), (127, bytes(1400))]
+    ):
+        phone.talk(noise(0.5, number))
+        phone.odd(kind, payload)
+        phone.talk(noise(0.5, number + 10))
+    arrivals = [*oddly_wrapped(Network().carry(phone.sent))]
+    samples, gaps, tap = record(arrivals, phone.now)
+    assert np.array_equal(samples, timeline(phone.sent, phone.now))
+    assert gaps == []
+    assert tap.lost == tap.late_samples == 0
+
+
+def test_events_by_another_clock_are_where_they_came_in() -> None:
+    """A phone may count them 8000 a second beside Opus, which counts 48000."""
+    phone = Phone(timestamp=48_000)
+    phone.talk(noise(1))
+    phone.timestamp += 500_000
+    phone.digit(5, packets=10)
+    phone.timestamp -= 500_000
+    phone.talk(noise(1, 8))
+    samples, _, tap = record(Network().carry(phone.sent), phone.now)
+    assert np.array_equal(samples, timeline(phone.sent, phone.now))
+    spans = [(start - START, start - START + length) for start, length in tap.take_events()]
+    assert min(start for start, _ in spans) == 8000 - 160  # its packets say what is over before they leave
+    assert max(stop for _, stop in spans) == 8000 + 9 * 160
+
+
+@pytest.mark.parametrize("hours", [3, -3, 100])
+def test_timestamps_that_jump_by_hours_go_on_where_they_come_in(hours: int) -> None:
+    phone = Phone(timestamp=5 * 3600 * RATE)
+    for number in range(3):
+        phone.talk(noise(1, number))
+        phone.timestamp += hours * 3600 * RATE
+    samples, gaps, tap = record(Network(jitter_ms=15, reordered=False).carry(phone.sent), phone.now + RATE)
+    strays = [where(packet.sound[40:60], samples, packet.said + 40) for packet in phone.sent]
+    assert min(strays) >= -8
+    assert max(strays) < 160
+    assert {cause for cause, _, count in gaps if count >= 160} <= {"no_rtp"}
+    assert tap.lost == 0
 
 
 def test_one_packet_with_a_wild_timestamp_does_no_harm() -> None:

@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -74,6 +74,10 @@ class Phone:
     def comfort_noise(self, level_db: int = 60) -> None:
         """Send a packet that describes the noise of the silence that follows (RFC 3389)."""
         self._send(COMFORT_NOISE, bytes([level_db]), False, np.zeros(0, np.int16))
+
+    def odd(self, payload_type: int, payload: bytes) -> None:
+        """Send a packet that is no sound: of no known type, or empty (RFC 6263, section 4.1)."""
+        self._send(payload_type, payload, False, np.zeros(0, np.int16))
 
     def digit(self, code: int, packets: int = 6) -> None:
         """Press a key for so many packets of 20 ms: a telephone event in place of sound (RFC 4733)."""
@@ -144,6 +148,28 @@ def later(arrivals: list[tuple[int, Sent]], start: int, stop: int, by: int) -> l
 def stalled(arrivals: list[tuple[int, Sent]], start: int, stop: int) -> list[tuple[int, Sent]]:
     """The same when nothing gets through in [start, stop), and all of it at `stop`."""
     return [(stop if start <= at < stop else at, packet) for at, packet in arrivals]
+
+
+def oddly_wrapped(arrivals: Iterable[tuple[int, Sent]]) -> Iterator[tuple[int, Sent]]:
+    """The same with markers, padding, header extensions and contributing sources (RFC 3550, section 5.1) about them.
+
+    Between them come datagrams that are no RTP, and each of those sorts of packets with its end missing.
+    """
+    for number, (at, packet) in enumerate(arrivals):
+        kind, head, payload = packet.data[1:2], packet.data[2:12], packet.data[12:]
+        whole, broken = (
+            (b"\x80" + bytes([kind[0] | 0x80]) + head + payload, packet.data[:7]),
+            (b"\xa0" + kind + head + payload + b"\0\0\0\4", b"\xa0" + kind + head + b"\xff" * 160),
+            (
+                b"\x90" + kind + head + b"\xbe\xde\0\1\x10\xff\0\0" + payload,
+                b"\x90" + kind + head + b"\xbe\xde\xff\xff",
+            ),
+            (b"\x82" + kind + head + bytes(8) + payload, b"\x8f" + kind + head),
+            (packet.data, b"\x40" + packet.data[1:]),  # of version 1
+            (packet.data, b"\x81\xcb\0\1" + packet.data[8:12]),  # a goodbye (RTCP)
+        )[number % 6]
+        yield at, replace(packet, data=broken, sound=np.zeros(0, np.int16))
+        yield at, replace(packet, data=whole)
 
 
 def timeline(sent: Iterable[Sent], length: int) -> Samples:
