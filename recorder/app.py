@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import os
 import platform
@@ -56,6 +57,10 @@ from recorder.web.services import Services as WebServices
 _log = structlog.get_logger()
 
 _WATCH_S = 1.0
+# When the last call is over its memory is free, but in pieces that the C library keeps: it is given back, and again until
+# the SIP stack has forgotten the last transactions, too (RFC 3261, timers H and J: 32 s).
+_GIVE_BACK_S = 10.0
+_GIVE_BACK_FOR_S = 60.0
 _SWITCH_S = 0.0005  # signalling must not wait 5 ms, Python's default, for a thread that computes
 _FINISH_S = 60.0  # how long an ending process waits for the disk and the index
 
@@ -294,7 +299,14 @@ class _Recorder:
 
     async def _watch(self, exchange: Exchange, endpoint: Endpoint) -> None:
         """Look at what the machine has left, again and again, and let admission know."""
+        called_at = given_back_at = -_GIVE_BACK_FOR_S
         while True:
+            now = asyncio.get_running_loop().time()
+            if exchange.count:
+                called_at, given_back_at = now, -_GIVE_BACK_S
+            elif now < called_at + _GIVE_BACK_FOR_S and now >= given_back_at + _GIVE_BACK_S:
+                given_back_at = now
+                await asyncio.to_thread(_give_memory_back)
             disk_bytes: int | None = None
             with contextlib.suppress(OSError):
                 disk_bytes = (await asyncio.to_thread(shutil.disk_usage, self._folder)).free
@@ -327,6 +339,11 @@ def _check_folder(folder: Path) -> None:
             f"recordings cannot be written to {folder}: {error.strerror}; "
             "change recording.folder or the folder's rights"
         ) from None
+
+
+def _give_memory_back() -> None:
+    """Give free memory back to the system. Not while there are calls: who allocates meanwhile has to wait."""
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def _descriptors_left() -> int:

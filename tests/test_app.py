@@ -6,7 +6,20 @@ import os
 import resource
 from pathlib import Path
 
-from recorder.app import _descriptors_left
+import psutil
+
+from recorder.app import _descriptors_left, _give_memory_back
+
+
+def test_memory_that_is_free_is_given_back() -> None:
+    process = psutil.Process()
+    taken = [bytes(2000) for _ in range(40_000)]
+    last = bytes(2000)  # above them: the C library would give back by itself what nothing is above of
+    del taken
+    before = process.memory_info().rss
+    _give_memory_back()
+    assert process.memory_info().rss < before - 40_000_000
+    assert last
 
 
 def test_to_run_out_of_descriptors_does_not_end_the_watch_over_them() -> None:
