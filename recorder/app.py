@@ -57,8 +57,8 @@ from recorder.web.services import Services as WebServices
 _log = structlog.get_logger()
 
 _WATCH_S = 1.0
-# When the last call is over its memory is free, but in pieces that the C library keeps: it is given back, and again until
-# the SIP stack has forgotten the last transactions, too (RFC 3261, timers H and J: 32 s).
+# When the last call is over its memory is free, but in pieces that the C library keeps. It is given back, and again
+# until the SIP stack has forgotten the last transactions, too (RFC 3261, timers H and J: 32 s).
 _GIVE_BACK_S = 10.0
 _GIVE_BACK_FOR_S = 60.0
 _SWITCH_S = 0.0005  # signalling must not wait 5 ms, Python's default, for a thread that computes
